@@ -1,0 +1,39 @@
+# make repro   environment, then the whole experiment on the built-in corpus (dvc repro)
+# make test    environment, lint, types, tests
+# make ui      MLflow's pages on what was run, http://127.0.0.1:5000
+# make bench   speed and memory, printed as tables
+# make lint    ruff and mypy alone
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := . $(VENV)/bin/activate &&
+PORT ?= 5000
+
+.PHONY: repro test bench ui lint env
+
+repro: $(READY)
+	@$(RUN) { git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true; }
+	$(RUN) dvc repro
+	@$(RUN) python -m pipeline.summary
+
+test: lint
+	$(RUN) python -m pytest
+
+lint: $(READY)
+	$(RUN) ruff check . && ruff format --check . && mypy
+
+bench: $(READY)
+	$(RUN) python -m benchmarks
+
+ui: $(READY)
+	$(RUN) python -m nextword.tracking.ui --port $(PORT)
+
+env: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nextword needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,1 @@
+"""nextword: a reproducible laboratory for classical language models."""

@@ -1,0 +1,26 @@
+"""The frame of every stage script: a user's error is one clear message and a non-zero exit."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+def run_stage(main: Callable[..., None]) -> NoReturn:
+    """Call ``main`` with the command line's arguments and exit.
+
+    ValueError (bad input), RuntimeError and OSError (what the machine could not do) end as a message; anything else
+    is our own error and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        main(*sys.argv[1:])
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
