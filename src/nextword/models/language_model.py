@@ -1,0 +1,77 @@
+"""The interface of every neural language model: state in, log-probabilities and state out.
+
+A state is everything the model remembers of the text so far, the last token included; so a window of text is simply
+its tokens, each of them scored once, and windows of any size give the same numbers as the whole.
+
+Shapes: T time steps, B batch, N = T*B positions (time major), E size of what enters the output layer, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nextword.models.output import SoftmaxOutput
+
+
+class LanguageModel(nn.Module):
+    """Base of all neural models. Subclasses give ``initial_state``, ``hidden`` and ``operations_per_token``."""
+
+    output: SoftmaxOutput
+    embedding: nn.Embedding
+    engine: ClassVar[str] | str = "feed-forward"
+    """What computes the hidden layer."""
+
+    def initial_state(self, batch: int) -> Any:
+        """State at the start of a text: nothing read but one ``<eos>``."""
+        raise NotImplementedError
+
+    def hidden(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Input of the output layer for the prediction of each token, (N, E), and the state after the last one."""
+        raise NotImplementedError
+
+    def operations_per_token(self) -> dict[str, int]:
+        """Floating-point operations of the matrix products for one token forward (a multiply-add counts two)."""
+        raise NotImplementedError
+
+    def sum_nats(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Sum of ``-log p`` over a window in nats, differentiable, and the state after it."""
+        hidden_NE, state = self.hidden(tokens_TB, state)
+        return self.output.sum_nats(hidden_NE, tokens_TB.reshape(-1)), state
+
+    def score(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Log-probability in nats of each token given all before it, (T, B), and the state after the last one."""
+        log_prob, _, state = self.score_and_rank(tokens_TB, state)
+        return log_prob, state
+
+    def score_and_rank(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """As :meth:`score`, with the number of types that the model holds more probable than each token, (T, B)."""
+        hidden_NE, state = self.hidden(tokens_TB, state)
+        log_prob, rank = self.output.score(hidden_NE, tokens_TB.reshape(-1))
+        return log_prob.view(tokens_TB.shape), rank.view(tokens_TB.shape), state
+
+    def next_log_prob(self, state: Any) -> Tensor:
+        """Log-probability of every type as the next token, (B, V)."""
+        batch = state.last.shape[0]
+        probe = torch.zeros(1, batch, dtype=torch.long, device=self.output.weight.device)
+        return self.output.log_prob(self.hidden(probe, state)[0])
+
+    def num_parameters(self) -> dict[str, int]:
+        """Numbers of trainable parameters: embedding, hidden (or recurrent) layers, output, total.
+
+        A tied embedding counts once, as embedding.
+        """
+        total = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        embedding = self.embedding.weight.numel()
+        output = sum(p.numel() for p in self.output.parameters() if p is not self.embedding.weight)
+        return {"embedding": embedding, "recurrent": total - embedding - output, "output": output, "total": total}
+
+
+def detach(state: Any) -> Any:
+    """The same state without its history, so that back-propagation stops here."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    parts = [detach(part) for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)

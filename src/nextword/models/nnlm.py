@@ -1,0 +1,78 @@
+"""The feed-forward neural language model with a fixed window (Bengio et al. 2003).
+
+Shapes: T time steps, B batch, N = T*B positions, W window (n - 1 words), E embedding size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nextword.config import ModelParams
+from nextword.models.language_model import LanguageModel
+from nextword.models.output import SoftmaxOutput
+
+
+class WindowState(NamedTuple):
+    """The last words read."""
+
+    words: Tensor  # (W, B)
+
+    @property
+    def last(self) -> Tensor:
+        """The last word, (B,)."""
+        return self.words[-1]
+
+
+class NNLM(LanguageModel):
+    """``p(w_t) = softmax(b + U tanh(d + H x) [+ W x])``, ``x = [E(w_{t-n+1}); ...; E(w_{t-1})]``.
+
+    Args:
+        params: ``window`` is n - 1; ``direct_connections`` adds ``W x``.
+        vocab_size: V.
+        eos_id: fills the window before a text begins.
+    """
+
+    def __init__(self, params: ModelParams, vocab_size: int, eos_id: int) -> None:
+        super().__init__()
+        assert params.window is not None
+        self.eos_id, self.window = eos_id, params.window
+        self.embedding = nn.Embedding(vocab_size, params.embedding_size)
+        width = params.window * params.embedding_size
+        self.layer = nn.Linear(width, params.hidden_size)
+        self.dropout = nn.Dropout(params.dropout)
+        self.direct_connections = params.direct_connections
+        project = params.tie_weights and params.hidden_size != params.embedding_size
+        self.projection = nn.Linear(params.hidden_size, params.embedding_size, bias=False) if project else None
+        self.output = SoftmaxOutput(
+            vocab_size,
+            params.embedding_size if params.tie_weights else params.hidden_size + width * params.direct_connections,
+            tied=self.embedding.weight if params.tie_weights else None,
+        )
+        for weight in {self.embedding.weight, self.output.weight}:
+            nn.init.uniform_(weight, -(params.init_scale or 0.1), params.init_scale or 0.1)
+
+    def initial_state(self, batch: int) -> WindowState:  # noqa: D102
+        shape = (self.window, batch)
+        return WindowState(torch.full(shape, self.eos_id, dtype=torch.long, device=self.embedding.weight.device))
+
+    def hidden(self, tokens_TB: Tensor, state: WindowState) -> tuple[Tensor, WindowState]:  # noqa: D102
+        history = torch.cat([state.words, tokens_TB])
+        e = self.dropout(self.embedding(history[:-1]))
+        # (T+W-1, B, E) -> (T, B, E, W) -> (N, W*E), oldest word first
+        x = e.unfold(0, self.window, 1).permute(0, 1, 3, 2).flatten(2).flatten(0, 1)
+        h = self.dropout(torch.tanh(self.layer(x)))
+        if self.projection is not None:
+            h = self.projection(h)
+        if self.direct_connections:
+            h = torch.cat([h, x.to(h.dtype)], dim=-1)
+        return h, WindowState(history[-self.window :])
+
+    def operations_per_token(self) -> dict[str, int]:  # noqa: D102
+        hidden = 2 * self.layer.weight.numel()
+        output = 2 * self.output.weight.numel()
+        if self.projection is not None:
+            output += 2 * self.projection.weight.numel()
+        return {"recurrent": hidden, "output": output, "total": hidden + output}

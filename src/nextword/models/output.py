@@ -1,0 +1,95 @@
+"""Output layer: ``log softmax(W h + b)`` and its cross-entropy, without ever holding all logits.
+
+Shapes: N positions, E embedding size, V vocabulary size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+CHUNK_LOGITS = 1 << 20
+"""Logits held at a time; a chunk of this size stays in a CPU's cache and fills a GPU."""
+
+
+class _SumCrossEntropy(torch.autograd.Function):
+    """Sum of nats, with the gradients computed chunk by chunk in the forward pass.
+
+    d/dlogits = softmax - onehot is at hand as soon as the loss is, so nothing of size N x V outlives its chunk. All
+    matrix products run in ``compute`` (bfloat16 under mixed precision); the weights' gradient is summed in float32.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NE: Tensor, weight_VE: Tensor, bias_V: Tensor, targets_N: Tensor, compute: torch.dtype
+    ) -> Tensor:
+        with torch.autocast(hidden_NE.device.type, enabled=False):
+            return _SumCrossEntropy._forward(ctx, hidden_NE, weight_VE, bias_V, targets_N, compute)
+
+    @staticmethod
+    def _forward(
+        ctx: Any, hidden_NE: Tensor, weight_VE: Tensor, bias_V: Tensor, targets_N: Tensor, compute: torch.dtype
+    ) -> Tensor:
+        hidden, weight, bias = hidden_NE.to(compute), weight_VE.to(compute), bias_V.to(compute)
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight, grad_bias = torch.zeros_like(weight_VE), torch.zeros_like(bias_V)
+        total = torch.zeros((), dtype=bias_V.dtype, device=hidden.device)
+        size = max(1, CHUNK_LOGITS // weight.shape[0])
+        for start in range(0, len(targets_N), size):
+            h, y = hidden[start : start + size], targets_N[start : start + size, None]
+            d = torch.log_softmax(torch.addmm(bias, h, weight.t()), dim=1)
+            total -= d.gather(1, y).to(total.dtype).sum()
+            d.exp_().scatter_add_(1, y, d.new_full((1, 1), -1.0).expand_as(y))
+            torch.mm(d, weight, out=grad_hidden[start : start + size])
+            grad_weight += torch.mm(d.t(), h)
+            grad_bias += d.sum(0)
+        ctx.save_for_backward(grad_hidden.to(hidden_NE.dtype), grad_weight, grad_bias)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        grad = grads[0]
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
+        return grad_hidden * grad, grad_weight * grad, grad_bias * grad, None, None
+
+
+class SoftmaxOutput(nn.Module):
+    """``log softmax(W h + b)``.
+
+    Args:
+        vocab_size: V.
+        embedding_size: E, the size of what comes in.
+        tied: an embedding matrix (V, E) to use as W (Press & Wolf 2017), or None for a W of its own.
+    """
+
+    def __init__(self, vocab_size: int, embedding_size: int, tied: nn.Parameter | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocab_size, embedding_size)) if tied is None else tied
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def sum_nats(self, hidden_NE: Tensor, targets_N: Tensor) -> Tensor:
+        """Sum of ``-log p(target)`` in nats, differentiable; a scalar."""
+        device = hidden_NE.device.type
+        compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NE.dtype
+        total: Tensor = _SumCrossEntropy.apply(hidden_NE, self.weight, self.bias, targets_N, compute)
+        return total
+
+    def log_prob(self, hidden_NE: Tensor) -> Tensor:
+        """Log-probability of every type, (N, V)."""
+        return torch.log_softmax(linear(hidden_NE, self.weight, self.bias), dim=-1)
+
+    def score(self, hidden_NE: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of each target in nats, (N,), and how many types are more probable than it, (N,)."""
+        size = max(1, CHUNK_LOGITS // self.weight.shape[0])
+        scores, ranks = [], []
+        for h, y in zip(hidden_NE.split(size), targets_N.split(size), strict=True):
+            log_prob = self.log_prob(h)
+            target = log_prob.gather(1, y[:, None])
+            scores.append(target[:, 0])
+            ranks.append((log_prob > target).sum(1))
+        return torch.cat(scores), torch.cat(ranks)

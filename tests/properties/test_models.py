@@ -1,0 +1,124 @@
+"""What holds for every neural language model."""
+
+import pytest
+import torch
+
+from nextword.config import ModelParams
+from nextword.models import MODELS, build_model
+from nextword.models.language_model import LanguageModel, detach
+
+V, T, B = 23, 11, 4
+VARIANTS = {
+    **{kind: {"kind": kind} for kind in MODELS if kind != "nnlm"},
+    "nnlm": {"kind": "nnlm", "window": 3},
+    "nnlm_direct": {"kind": "nnlm", "window": 2, "direct_connections": True, "tie_weights": False},
+    "deep_projected": {"kind": "lstm", "num_layers": 3, "hidden_size": 9},
+    "untied": {"kind": "gru", "tie_weights": False, "hidden_size": 9},
+}
+
+
+def build(name: str) -> LanguageModel:
+    torch.manual_seed(0)
+    params = ModelParams(**({"embedding_size": 7, "hidden_size": 7, "init_scale": 0.6} | VARIANTS[name]))
+    return build_model(params, V, 0).double().eval()
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(V, (T, B), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_probabilities_sum_to_one(name: str, tokens: torch.Tensor) -> None:
+    model = build(name)
+    _, state = model.score(tokens, model.initial_state(B))
+    torch.testing.assert_close(model.next_log_prob(state).exp().sum(-1), torch.ones(B, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_next_distribution_is_what_scores(name: str, tokens: torch.Tensor) -> None:
+    model = build(name)
+    whole, _ = model.score(tokens, model.initial_state(B))
+    state = model.initial_state(B)
+    for t in range(T):
+        step = model.next_log_prob(state).gather(1, tokens[t, :, None])[:, 0]
+        torch.testing.assert_close(step, whole[t], rtol=1e-10, atol=1e-10)
+        _, state = model.score(tokens[t : t + 1], state)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("cut", [1, 5, 10])
+def test_chunks_equal_whole(name: str, cut: int, tokens: torch.Tensor) -> None:
+    model = build(name)
+    whole, _ = model.score(tokens, model.initial_state(B))
+    first, state = model.score(tokens[:cut], model.initial_state(B))
+    second, _ = model.score(tokens[cut:], detach(state))
+    torch.testing.assert_close(torch.cat([first, second]), whole, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_causality(name: str, tokens: torch.Tensor) -> None:
+    """A changed token changes its own score and later ones, never an earlier one."""
+    model = build(name)
+    changed = tokens.clone()
+    changed[5] = (changed[5] + 1) % V
+    a, b = (model.score(x, model.initial_state(B))[0] for x in (tokens, changed))
+    assert torch.equal(a[:5], b[:5])
+    assert not torch.equal(a[5], b[5])
+    assert not torch.equal(a[6], b[6])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_rows_of_a_batch_do_not_meet(name: str, tokens: torch.Tensor) -> None:
+    model = build(name)
+    order = torch.tensor([2, 0, 3, 1])
+    a = model.score(tokens, model.initial_state(B))[0]
+    b = model.score(tokens[:, order], model.initial_state(B))[0]
+    torch.testing.assert_close(a[:, order], b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_loss_is_the_score(name: str, tokens: torch.Tensor) -> None:
+    model = build(name)
+    nats, _ = model.sum_nats(tokens, model.initial_state(B))
+    torch.testing.assert_close(nats, -model.score(tokens, model.initial_state(B))[0].sum(), rtol=1e-10, atol=1e-10)
+
+
+def test_window_forgets_and_recurrence_remembers(tokens: torch.Tensor) -> None:
+    changed = tokens.clone()
+    changed[0] = (changed[0] + 1) % V
+    for name, remembers in (("nnlm", False), ("lstm", True)):
+        model = build(name)
+        a, b = (model.score(x, model.initial_state(B))[0] for x in (tokens, changed))
+        assert torch.equal(a[5:], b[5:]) is not remembers
+
+
+def test_parameter_counts_by_hand() -> None:
+    """Zaremba et al.'s small LSTM (2 x 200 untied, V = 10,000): 4.65M with one bias a gate."""
+    model = build_model(ModelParams(kind="lstm", num_layers=2, tie_weights=False), 10_000, 0)
+    counts = model.num_parameters()
+    assert counts == {
+        "embedding": 10_000 * 200,
+        "recurrent": 2 * (4 * 200 * 400 + 4 * 200),
+        "output": 10_000 * 200 + 10_000,
+        "total": 4_651_600,
+    }
+    gru = build_model(ModelParams(kind="gru"), 10_000, 0).num_parameters()["recurrent"]
+    lstm = build_model(ModelParams(kind="lstm"), 10_000, 0).num_parameters()["recurrent"]
+    assert gru * 4 == lstm * 3
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"kind": "lstmm"}, "unknown kind 'lstmm'; allowed: gru, gru_reset_after, lstm, nnlm, rnn"),
+        ({"kind": "nnlm"}, "needs `window`"),
+        ({"kind": "lstm", "window": 3}, "no `window`"),
+        ({"kind": "gru", "engine": "fused"}, "no fused kernel"),
+        ({"kind": "gru", "forget_bias": 1.0}, "no forget gate"),
+        ({"kind": "nnlm", "window": 3, "direct_connections": True}, "tie_weights: false"),
+    ],
+)
+def test_bad_params_are_explained(params: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelParams(**params), V, 0)
