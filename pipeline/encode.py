@@ -1,0 +1,25 @@
+"""Build the vocabulary from train and turn text into ids: data/ids, reports/ids.json."""
+
+from nextword.config import load_params
+from nextword.files import write_json
+from nextword.paths import CORPUS, IDS, REPORTS, RUNS
+from nextword.stage import run_stage
+from nextword.text import coverage_figure, encode_corpus
+from nextword.tracking import stage_run
+
+
+def main() -> None:
+    params = load_params()
+    with stage_run(params.tracking, "encode", params.tokenizer.model_dump(), RUNS / "encode.json") as run:
+        report = encode_corpus(params.tokenizer, CORPUS, IDS)
+        write_json(REPORTS / "ids.json", report)
+        run.artifact(REPORTS / "ids.json")
+        run.figure(coverage_figure(report), "coverage.svg")
+        for name, split in report["splits"].items():
+            run.metrics({name: split})
+            run.dataset(f"ids/{name}", split["sha256"], IDS / f"{name}.npy", split["num_tokens"])
+            print(f"{name}: {split['num_tokens']:,} tokens, {split['oov_rate']:.2%} out of vocabulary")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,31 @@
+"""Score all seeds of one neural model: reports/evaluate/NAME.json, reports/nats/NAME.  Usage: pipeline.evaluate NAME"""
+
+from typing import Any
+
+from nextword.config import load_params
+from nextword.evaluation.neural import evaluate_model
+from nextword.files import write_json
+from nextword.paths import IDS, MODELS, NATS, REPORTS, RUNS
+from nextword.stage import run_stage
+from nextword.tracking import stage_run
+
+
+def main(name: str) -> None:
+    params = load_params()
+    params.require_model(name)
+    config = params.evaluate.model_dump()
+    with stage_run(params.tracking, f"evaluate@{name}", config, RUNS / "evaluate" / f"{name}.json") as run:
+
+        def on_result(seed: int, splits: dict[str, Any]) -> None:
+            with run.child(f"{name} seed {seed}", {"seed": seed}) as child:
+                child.metrics(splits)
+            test = splits["test"]
+            print(", ".join(f"{p} {test[p]['perplexity']:.2f}" for p in test), f"test perplexity ({name} seed {seed})")
+
+        report = evaluate_model(params, name, IDS, MODELS / name, NATS / name, on_result)
+        write_json(REPORTS / "evaluate" / f"{name}.json", report)
+        run.artifact(REPORTS / "evaluate" / f"{name}.json")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,26 @@
+"""Fetch, clean and split the corpus: data/corpus, reports/corpus.json."""
+
+from nextword.config import load_params
+from nextword.files import write_json
+from nextword.paths import CORPUS, REPORTS, RUNS
+from nextword.stage import run_stage
+from nextword.text import prepare_corpus
+from nextword.tracking import stage_run
+
+
+def main() -> None:
+    params = load_params()
+    with stage_run(params.tracking, "prepare", params.corpus.model_dump(), RUNS / "prepare.json") as run:
+        report = prepare_corpus(params.corpus, CORPUS)
+        write_json(REPORTS / "corpus.json", report)
+        run.artifact(REPORTS / "corpus.json")
+        for name, split in report["splits"].items():
+            run.metrics({name: split})
+            run.dataset(f"{report['source']}/{name}", split["sha256"], CORPUS / f"{name}.txt", split["num_lines"])
+            print(f"{name}: {split['num_documents']} documents, {split['num_lines']:,} lines, {split['num_bytes']:,} bytes")
+        for kind, dropped in report.get("dropped", {}).items():
+            print(f"dropped {kind}: {dropped}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,41 @@
+"""Train all seeds of one neural model: models/NAME, reports/train/NAME.json.  Usage: pipeline.train NAME"""
+
+from contextlib import ExitStack
+from typing import Any
+
+from nextword.config import load_params
+from nextword.paths import IDS, MODELS, REPORTS, RUNS, WORK
+from nextword.stage import run_stage
+from nextword.tracking import stage_run
+from nextword.training.run import finish, train_model
+from nextword.training.worker import Job
+
+
+def main(name: str) -> None:
+    params = load_params()
+    params.require_model(name)
+    config = {"train": params.train.model_dump(), "model": params.models[name].model_dump()}
+    with stage_run(params.tracking, f"train@{name}", config, RUNS / "train" / f"{name}.json") as run, ExitStack() as open:
+        seeds = {s: open.enter_context(run.child(f"{name} seed {s}", {"seed": s})) for s in params.seeds_of(name)}
+        logged: set[int] = set()
+
+        def on_row(job: Job, row: dict[str, Any]) -> None:
+            seeds[job.seed].metric_rows([row])
+            logged.add(job.seed)
+
+        report = train_model(params, name, IDS, MODELS / name, WORK, on_row)
+        for result in report["runs"]:
+            seed = seeds[result["seed"]]
+            if result["seed"] not in logged:
+                seed.metric_rows(result["history"])
+            seed.metrics({"final": {key: value for key, value in result.items() if key != "history"}})
+            seed.tags({key: result[key] for key in ("status", "engine", "precision", "device", "threads")})
+        best = min(report["runs"], key=lambda result: result["valid_perplexity"] or float("inf"))
+        run.metrics({"parameters": report["num_parameters"], "best_valid_perplexity": best["valid_perplexity"]})
+        if params.tracking.register_models:
+            run.log_model(name, MODELS / name / f"seed-{best['seed']}", IDS)
+        finish(name, report, REPORTS / "train" / f"{name}.json", WORK)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,1 @@
+"""Evaluation of every model by one rule."""

@@ -1,0 +1,127 @@
+"""Scores of trained neural models under both protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nextword.config import Params
+from nextword.evaluation.rule import Scorer
+from nextword.models.language_model import LanguageModel
+from nextword.text.ids import EncodedCorpus, Split, load_ids
+from nextword.text.streams import segment_windows
+from nextword.training.artifacts import load_description, load_model
+from nextword.training.placement import find_devices
+
+Protocol = Literal["stateful", "reset"]
+PROTOCOLS: tuple[Protocol, ...] = ("stateful", "reset")
+STEPS = 256
+"""Time steps scored at a time; no figure depends on it."""
+
+
+@torch.inference_mode()
+def score_split(
+    model: LanguageModel, split: Split, protocol: Protocol, batch_size: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Nats and rank of every target of a split.
+
+    Args:
+        model: in evaluation mode, on its device.
+        split: what to score.
+        protocol: ``stateful`` carries the state across the lines of a document and begins anew at each document;
+            ``reset`` begins anew at each line, as an n-gram model does.
+        batch_size: documents or lines side by side; no figure depends on it.
+
+    Returns:
+        (num_tokens,) ``-log p`` in nats, and (num_tokens,) number of types held more probable than the target.
+    """
+    device = model.output.weight.device
+    starts = split.document_starts if protocol == "stateful" else split.line_starts
+    nats = np.full(split.num_tokens, np.nan, np.float32)
+    ranks = np.zeros(split.num_tokens, np.int32)
+    state: Any = None
+    for window in segment_windows(split.ids, starts, batch_size, STEPS):
+        if window.first:
+            state = model.initial_state(window.tokens.shape[1])
+        log_prob, rank, state = model.score_and_rank(torch.from_numpy(window.tokens).to(device), state)
+        kept = window.index >= 0
+        nats[window.index[kept]] = -log_prob.cpu().numpy()[kept]
+        ranks[window.index[kept]] = rank.cpu().numpy()[kept]
+    return nats, ranks
+
+
+def head(split: Split, num_tokens: int) -> Split:
+    """The first lines of a split that hold at least ``num_tokens`` tokens (all of it where it is shorter)."""
+    if num_tokens >= split.num_tokens:
+        return split
+    end = int(split.line_starts[np.searchsorted(split.line_starts, num_tokens)])
+    documents = split.document_starts
+    inside = documents[documents < end]
+    return replace(
+        split,
+        name=f"{split.name}_sample",
+        ids=split.ids[:end],
+        document_starts=np.append(inside, end).astype(np.int64),
+        num_lines=int(np.searchsorted(split.line_starts, end)),
+        num_words=0,  # not known for a part
+        num_bytes=0,
+    )
+
+
+def evaluate_model(
+    params: Params, name: str, ids: Path, models: Path, nats_out: Path, on_result: Callable[[int, dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Score every seed of a trained model on a sample of train, on valid and on test, under both protocols.
+
+    Args:
+        params: the whole tree.
+        name: key under ``models:``.
+        ids: folder that ``encode`` wrote.
+        models: folder of the model's seeds.
+        nats_out: receives ``seed-K.SPLIT.PROTOCOL.npy``, float32 nats per target.
+        on_result: called with each seed and its metrics.
+
+    Returns:
+        the report of the model (reports/evaluate/NAME.json).
+
+    Raises:
+        ValueError: the models were trained with another tokenizer than the ids have.
+    """
+    corpus = load_ids(ids)
+    splits = {
+        "train_sample": head(corpus["train"], params.evaluate.train_sample_tokens),
+        "valid": corpus["valid"],
+        "test": corpus["test"],
+    }
+    scorers = {key: Scorer(corpus, split) for key, split in splits.items()}
+    device = find_devices(params.train.accelerator).accelerator
+    nats_out.mkdir(parents=True, exist_ok=True)
+    runs = []
+    for seed in params.seeds_of(name):
+        folder = models / f"seed-{seed}"
+        _check_tokenizer(folder, corpus)
+        model = load_model(folder, device)
+        result: dict[str, Any] = {}
+        for key, split in splits.items():
+            result[key] = {}
+            for protocol in PROTOCOLS:
+                nats, ranks = score_split(model, split, protocol, params.evaluate.batch_size)
+                np.save(nats_out / f"seed-{seed}.{key}.{protocol}.npy", nats)
+                result[key][protocol] = scorers[key].summarize(nats, ranks)
+        runs.append({"seed": seed, "splits": result})
+        on_result(seed, result)
+    return {"model": name, "kind": params.models[name].kind, "runs": runs}
+
+
+def _check_tokenizer(folder: Path, corpus: EncodedCorpus) -> None:
+    description = load_description(folder)
+    if description.tokenizer_sha256 != corpus.tokenizer_sha256:
+        raise ValueError(
+            f"{folder} was trained with another tokenizer than {corpus.folder} has; train it again (dvc repro does)"
+        )

@@ -1,0 +1,90 @@
+"""Ids as time-major batches: contiguous columns for training, whole segments for evaluation.
+
+Shapes: T time steps, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[Any]
+
+
+class Columns:
+    """A stream of ids cut into ``batch_size`` columns of equal length, read window by window.
+
+    Column c of the global batch starts at token ``c * (num_tokens // batch_size)``; window k holds its tokens
+    ``k * bptt`` to ``(k + 1) * bptt``, so that a state carried from window to window reads each column as one text.
+    At most ``batch_size - 1`` tokens at the end are in no column. Process ``rank`` of ``world_size`` reads its own
+    share of the columns; nothing but the windows in use is in memory.
+
+    Args:
+        ids: (num_tokens,).
+        batch_size: columns over all processes.
+        bptt: T, time steps in a window; the last one may be shorter.
+        rank: which process this is.
+        world_size: number of processes; divides ``batch_size``.
+
+    Raises:
+        ValueError: the stream is too short for so many columns, or ``batch_size`` does not divide.
+    """
+
+    def __init__(self, ids: Ids, batch_size: int, bptt: int, rank: int = 0, world_size: int = 1) -> None:
+        if batch_size % world_size:
+            raise ValueError(f"batch_size {batch_size} does not divide by {world_size} devices; take a multiple of it")
+        self.length = len(ids) // batch_size
+        if self.length < 1:
+            raise ValueError(
+                f"train has {len(ids)} tokens, fewer than batch_size {batch_size}; take a smaller batch_size or more text"
+            )
+        local = batch_size // world_size
+        self.columns = ids[: self.length * batch_size].reshape(batch_size, self.length)[rank * local : (rank + 1) * local]
+        self.bptt = bptt
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return -(-self.length // self.bptt)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the windows in order, each (T, B) with this process's columns."""
+        for start in range(0, self.length, self.bptt):
+            yield np.ascontiguousarray(self.columns[:, start : start + self.bptt].T, dtype=np.int64)
+
+
+class SegmentWindow(NamedTuple):
+    """A window over several segments (lines or documents) side by side."""
+
+    tokens: NDArray[np.int64]  # (T, B), zero where a segment has ended
+    index: NDArray[np.int64]  # (T, B), place of each token in the corpus, -1 where a segment has ended
+    first: bool  # the segments begin here: start from the initial state
+
+
+def segment_windows(
+    ids: Ids, starts: NDArray[np.int64], batch_size: int, steps: int, rank: int = 0, world_size: int = 1
+) -> Iterator[SegmentWindow]:
+    """Every token of every segment exactly once, whatever the batch size, the window or the number of processes.
+
+    Args:
+        ids: (num_tokens,).
+        starts: (num_segments + 1,) offsets of the segments, the last one being the end.
+        batch_size: B, segments side by side. They are taken in order of length, so that little is padding.
+        steps: T at most.
+        rank: which process this is; it reads every ``world_size``-th group of segments.
+        world_size: number of processes.
+    """
+    lengths = np.diff(starts)
+    order = np.argsort(-lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    for group in groups[rank::world_size]:
+        for offset in range(0, int(lengths[group[0]]), steps):
+            left = lengths[group] - offset
+            height = min(steps, int(left[0]))
+            step = np.arange(height)[:, None]
+            index = np.where(step < left[None, :], starts[group][None, :] + offset + step, -1)
+            tokens = np.where(index >= 0, ids[np.maximum(index, 0)], 0).astype(np.int64)
+            yield SegmentWindow(tokens, index, offset == 0)

@@ -1,0 +1,203 @@
+"""One training run: trainer, precision, progress rows, best weights, result."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
+
+from nextword.models import build_model
+from nextword.files import write_json
+from nextword.text.ids import load_ids
+from nextword.text.streams import Columns
+from nextword.training.artifacts import ModelDescription, save_model
+from nextword.training.module import Diverged, LanguageModelModule, StreamDataModule
+from nextword.training.worker import Job
+
+ROW_SECONDS = 2.0
+"""Time between two rows of progress."""
+
+
+def fit(job: Job) -> None:
+    """Train ``job`` to its end and write its files; a divergence is a result, not an error."""
+    params = job.params.train
+    torch.set_num_threads(job.threads)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    pl.seed_everything(job.seed, workers=True, verbose=False)
+    corpus = load_ids(job.ids)
+    model_params = job.params.models[job.model]
+    model = build_model(model_params, corpus.vocab_size, corpus.eos_id)
+    steps = len(Columns(corpus["train"].ids, params.batch_size, params.bptt))
+    module = LanguageModelModule(
+        model, params, model_params.learning_rate, steps, params.batch_size // job.devices
+    )
+    recorder = Recorder(job)
+    callbacks: list[Callback] = [recorder]
+    if params.early_stopping_patience is not None:
+        callbacks.append(
+            EarlyStopping("valid_nats_per_target", patience=params.early_stopping_patience, check_finite=False)
+        )
+    precision = resolve_precision(params.precision, job.accelerator)
+    trainer = pl.Trainer(
+        accelerator="gpu" if job.accelerator == "cuda" else "cpu",
+        devices=job.devices,
+        strategy="ddp" if job.devices > 1 else "auto",
+        precision={"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}[precision],  # type: ignore[arg-type]
+        max_epochs=params.max_epochs,
+        callbacks=callbacks,
+        deterministic=job.accelerator == "cpu",
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    data = StreamDataModule(corpus, params, job.params.evaluate.batch_size)
+    diverged: dict[str, Any] | None = None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            trainer.fit(module, data)
+    except Diverged as error:
+        diverged = error.report
+    if trainer.is_global_zero:
+        if recorder.best_path.exists():
+            load_weights(model, str(recorder.best_path))
+        name = ModelDescription(
+            job.model, model_params, corpus.vocab_size, corpus.eos_id, corpus.tokenizer_sha256, job.seed
+        )
+        save_model(model.cpu(), name, job.folder / "model")
+        result = recorder.result(module) | {
+            "status": "finished" if diverged is None else "diverged",
+            "diverged_at": diverged,
+            "engine": model.engine,
+            "precision": precision,
+            "device": torch.cuda.get_device_name() if job.accelerator == "cuda" else "cpu",
+            "num_devices": job.devices,
+            "threads": job.threads,
+            "num_parameters": model.num_parameters(),
+            "operations_per_token": model.operations_per_token(),
+            "fingerprint": job.fingerprint,
+        }
+        write_json(job.result, result)
+
+
+def resolve_precision(precision: str, accelerator: str) -> str:
+    """``auto`` is bfloat16 where the device computes it natively, else float32."""
+    if precision != "auto":
+        return precision
+    if accelerator == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bfloat16" if native else "float32"
+
+
+class Recorder(Callback):
+    """Keeps the best weights and appends rows of progress to ``progress.jsonl``.
+
+    ``seconds`` is training time alone: validation, start-up and writing are not in it.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.best_path = job.folder / "best.safetensors"
+        self.rows_path = job.folder / "progress.jsonl"
+        self.history: list[dict[str, Any]] = []
+        self.best = math.inf
+        self.tokens = 0
+        self.seconds = 0.0
+        self._started = self._written = time.perf_counter()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
+        if trainer.is_global_zero:
+            self.best_path.unlink(missing_ok=True)
+            self.rows_path.unlink(missing_ok=True)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
+        self.tokens += batch.numel() * trainer.world_size
+        now = time.perf_counter()
+        if now - self._written >= ROW_SECONDS and trainer.world_size == 1:
+            self._written = now
+            self._write(trainer, self._row(trainer, pl_module, self.seconds + now - self._started))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
+        self.seconds += time.perf_counter() - self._started
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
+        valid = float(trainer.callback_metrics["valid_nats_per_target"])
+        row = self._row(trainer, pl_module, self.seconds) | {"valid_perplexity": _perplexity(valid)}
+        if valid < self.best:
+            self.best = valid
+            if trainer.is_global_zero:
+                save_weights(pl_module.model, str(self.best_path))
+        row["epoch"] = trainer.current_epoch + 1
+        self.history.append(row)
+        self._write(trainer, row)
+
+    def result(self, module: LanguageModelModule) -> dict[str, Any]:
+        """Figures of the whole run."""
+        best = min(self.history, key=lambda row: row["valid_perplexity"] or math.inf, default=None)
+        return {
+            "seed": self.job.seed,
+            "epochs": len(self.history),
+            "steps": module.num_steps,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "tokens_per_second": self.tokens / self.seconds if self.seconds else None,
+            "best_epoch": best and best["epoch"],
+            "seconds_to_best": best and best["seconds"],
+            "tokens_to_best": best and best["tokens"],
+            "valid_perplexity": best and best["valid_perplexity"],
+            "clipped_share": module.num_clipped / max(1, module.num_steps),
+            "peak_memory_bytes": _peak_memory(self.job.accelerator),
+            "history": self.history,
+        }
+
+    def _row(self, trainer: pl.Trainer, module: LanguageModelModule, seconds: float) -> dict[str, Any]:
+        nats, targets = float(module.train_nats.compute()), float(module.train_targets.compute())
+        return {
+            "step": module.num_steps,
+            "tokens": self.tokens,
+            "seconds": seconds,
+            "tokens_per_second": self.tokens / seconds if seconds else None,
+            "total_tokens": self.job.params.train.max_epochs * self._epoch_tokens(trainer),
+            "train_perplexity": _perplexity(nats / targets) if targets else None,
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "grad_norm": module.recent_grad_norms[-1] if module.recent_grad_norms else None,
+            "clipped_share": module.num_clipped / max(1, module.num_steps),
+        }
+
+    def _epoch_tokens(self, trainer: pl.Trainer) -> int:
+        columns: Columns = trainer.train_dataloader.windows  # type: ignore[union-attr]
+        return columns.length * self.job.params.train.batch_size
+
+    def _write(self, trainer: pl.Trainer, row: dict[str, Any]) -> None:
+        if not trainer.is_global_zero:
+            return
+        with self.rows_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _perplexity(nats_per_target: float) -> float | None:
+    value = math.exp(nats_per_target) if nats_per_target < 700 else math.inf
+    return value if math.isfinite(value) else None
+
+
+def _peak_memory(accelerator: str) -> int:
+    if accelerator == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

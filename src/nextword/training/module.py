@@ -1,0 +1,169 @@
+"""Truncated back-propagation through time over contiguous streams, as a LightningModule and a LightningDataModule.
+
+Shapes: T time steps, B batch (the columns of this process).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.aggregation import SumMetric
+
+from nextword.config import TrainParams
+from nextword.models.language_model import LanguageModel, detach
+from nextword.text.ids import EncodedCorpus
+from nextword.text.streams import Columns, SegmentWindow, segment_windows
+from nextword.training.schedule import build_optimizer, build_scheduler
+
+EVALUATION_STEPS = 256
+"""Time steps in a window of evaluation; no figure depends on it."""
+
+
+class Diverged(Exception):
+    """Loss or gradient became infinite or not a number; raised before the optimiser step that would spread it."""
+
+    def __init__(self, step: int, loss: float, grad_norm: float, recent_grad_norms: list[float]) -> None:
+        super().__init__(f"loss {loss}, gradient norm {grad_norm} at step {step}")
+        self.report = {
+            "step": step,
+            "loss": loss if math.isfinite(loss) else None,
+            "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
+            "recent_grad_norms": recent_grad_norms,
+        }
+
+
+class LanguageModelModule(pl.LightningModule):
+    """Trains one model; the state is carried from window to window and detached (truncated BPTT).
+
+    Args:
+        model: the language model.
+        params: optimizer, schedule, clipping.
+        learning_rate: peak of the schedule.
+        steps_per_epoch: windows in an epoch.
+        local_batch: columns of this process.
+    """
+
+    def __init__(
+        self, model: LanguageModel, params: TrainParams, learning_rate: float, steps_per_epoch: int, local_batch: int
+    ) -> None:
+        super().__init__()
+        self.model, self.train_params, self.learning_rate = model, params, learning_rate
+        self.steps_per_epoch, self.local_batch = steps_per_epoch, local_batch
+        self.state: Any = None
+        self.train_nats, self.train_targets = SumMetric(), SumMetric()
+        self.valid_nats, self.valid_targets = SumMetric(), SumMetric()
+        for metric in (self.train_nats, self.train_targets, self.valid_nats, self.valid_targets):
+            metric.set_dtype(torch.float64)
+        self.num_clipped = 0
+        self.num_steps = 0
+        self.recent_grad_norms: list[float] = []
+        self._loss = math.nan
+
+    def training_step(self, tokens_TB: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
+        if batch_idx == 0:
+            self.state = self.model.initial_state(tokens_TB.shape[1])
+        nats, state = self.model.sum_nats(tokens_TB, self.state)
+        self.state = detach(state)
+        self.train_nats.update(nats.detach())
+        self.train_targets.update(tokens_TB.numel())
+        loss = nats / (tokens_TB.shape[1] if self.train_params.loss_scale == "per_stream" else tokens_TB.numel())
+        self._loss = loss.detach()
+        return loss
+
+    def configure_gradient_clipping(  # noqa: D102
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        clip = self.train_params.clip_norm
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), math.inf if clip is None else clip))
+        loss = float(self._loss)
+        mixed_half = self.trainer.precision == "16-mixed"  # its loss scaler skips steps with infinite gradients itself
+        if not math.isfinite(loss) or not (math.isfinite(norm) or mixed_half):
+            raise Diverged(self.num_steps, loss, norm, self.recent_grad_norms[-20:])
+        self.num_steps += 1
+        self.num_clipped += clip is not None and norm > clip
+        self.recent_grad_norms = [*self.recent_grad_norms[-19:], norm]
+
+    def on_train_epoch_start(self) -> None:  # noqa: D102
+        self.train_nats.reset()
+        self.train_targets.reset()
+
+    def on_validation_epoch_start(self) -> None:  # noqa: D102
+        self.valid_nats.reset()
+        self.valid_targets.reset()
+        self._valid_state: Any = None
+
+    def validation_step(self, window: SegmentWindow, batch_idx: int) -> None:  # noqa: D102
+        tokens = torch.from_numpy(window.tokens).to(self.device)
+        kept = torch.from_numpy(window.index >= 0).to(self.device)
+        if window.first:
+            self._valid_state = self.model.initial_state(tokens.shape[1])
+        with torch.autocast(self.device.type, enabled=False):
+            log_prob, self._valid_state = self.model.score(tokens, self._valid_state)
+        self.valid_nats.update(-log_prob[kept].double().sum())
+        self.valid_targets.update(kept.sum())
+
+    def on_validation_epoch_end(self) -> None:  # noqa: D102
+        self.log("valid_nats_per_target", self.valid_nats.compute() / self.valid_targets.compute(), sync_dist=False)
+
+    def configure_optimizers(self) -> Any:  # noqa: D102
+        optimizer = build_optimizer(self.model.parameters(), self.train_params, self.learning_rate)
+        params = self.train_params
+        scheduler = build_scheduler(
+            optimizer, params.schedule, self.learning_rate, self.steps_per_epoch, params.max_epochs
+        )
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+class _Loader:
+    """What Lightning iterates: windows of this process, moved to tensors."""
+
+    def __init__(self, windows: Columns) -> None:
+        self.windows = windows
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __iter__(self) -> Any:
+        return map(torch.from_numpy, self.windows)
+
+
+class _SegmentLoader:
+    def __init__(self, ids: NDArray[Any], starts: NDArray[Any], batch_size: int, rank: int, world_size: int) -> None:
+        self.arguments = (ids, starts, batch_size, EVALUATION_STEPS, rank, world_size)
+
+    def __iter__(self) -> Any:
+        return segment_windows(*self.arguments)
+
+
+class StreamDataModule(pl.LightningDataModule):
+    """Train as columns (each process its own), valid as whole documents with the state carried across their lines.
+
+    Args:
+        corpus: encoded text.
+        params: ``batch_size`` (over all processes) and ``bptt``.
+        evaluation_batch: documents of valid side by side.
+    """
+
+    def __init__(self, corpus: EncodedCorpus, params: TrainParams, evaluation_batch: int) -> None:
+        super().__init__()
+        self.corpus, self.params, self.evaluation_batch = corpus, params, evaluation_batch
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def train_dataloader(self) -> Any:  # noqa: D102
+        rank, world_size = self._place()
+        ids = self.corpus["train"].ids
+        return _Loader(Columns(ids, self.params.batch_size, self.params.bptt, rank, world_size))
+
+    def val_dataloader(self) -> Any:  # noqa: D102
+        valid = self.corpus["valid"]
+        return _SegmentLoader(valid.ids, valid.document_starts, self.evaluation_batch, *self._place())
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: D102
+        return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch

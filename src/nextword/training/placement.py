@@ -1,0 +1,196 @@
+"""Which run goes on which device, and the processes that carry the runs out.
+
+``devices_per_run`` is the one idea: 1 runs as many at once as there are devices (on CPU a device is a core, and each
+process is pinned to its own), N gives each run N of them (DDP), ``all`` gives it all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nextword.config import TrainParams
+from nextword.training.progress import Progress
+from nextword.training.worker import Job
+
+POLL_SECONDS = 0.5
+
+OnRow = Callable[[Job, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What this machine offers."""
+
+    accelerator: str  # cpu or cuda
+    cores: tuple[int, ...]
+    num_devices: int  # GPUs, or cores on CPU
+
+
+def find_devices(accelerator: str) -> Devices:
+    """Devices for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: ``cuda`` was asked for and there is no GPU.
+    """
+    import torch
+
+    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else tuple(range(os.cpu_count() or 1))
+    gpus = torch.cuda.device_count() if accelerator != "cpu" else 0
+    if accelerator == "cuda" and gpus == 0:
+        raise ValueError("train.accelerator is cuda and no GPU was found; set it to auto or cpu")
+    return Devices("cuda", cores, gpus) if gpus else Devices("cpu", cores, len(cores))
+
+
+def devices_per_run(params: TrainParams, devices: Devices) -> int:
+    """The number that ``devices_per_run`` stands for here.
+
+    Raises:
+        ValueError: more devices than there are, or a batch that does not divide.
+    """
+    wanted = devices.num_devices if params.devices_per_run == "all" else params.devices_per_run
+    if wanted > devices.num_devices:
+        raise ValueError(f"devices_per_run is {wanted} and this machine has {devices.num_devices} ({devices.accelerator})")
+    if params.batch_size % wanted:
+        raise ValueError(
+            f"batch_size {params.batch_size} does not divide by the {wanted} devices of a run; take a multiple of {wanted}"
+        )
+    return wanted
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A share of the machine for one run."""
+
+    cores: tuple[int, ...]
+    gpus: tuple[int, ...]
+
+
+def rounds(num_runs: int, params: TrainParams, devices: Devices) -> Iterator[list[Slot]]:
+    """Slots for ``num_runs`` runs, round by round; the runs of a round share the whole machine evenly.
+
+    A last round with fewer runs so gets more cores for each.
+    """
+    per_run = devices_per_run(params, devices)
+    at_once = min(devices.num_devices // per_run, params.max_parallel_runs or num_runs)
+    while num_runs > 0:
+        width = min(at_once, num_runs)
+        cores = max(1, len(devices.cores) // width)
+        yield [
+            Slot(
+                tuple(devices.cores[i * cores : (i + 1) * cores]) or devices.cores,
+                tuple(range(i * per_run, (i + 1) * per_run)) if devices.accelerator == "cuda" else (),
+            )
+            for i in range(width)
+        ]
+        num_runs -= width
+
+
+def run_jobs(jobs: list[Job], params: TrainParams, devices: Devices, on_row: OnRow) -> list[str]:
+    """Carry out every job in processes of their own.
+
+    A failing one does not stop the others.
+
+    Args:
+        jobs: what to train.
+        params: placement.
+        devices: of this machine.
+        on_row: called with each row of progress.
+
+    Returns:
+        one message for each job that failed.
+    """
+    failures: list[str] = []
+    waiting = list(jobs)
+    with Progress(len(jobs)) as progress:
+
+        def report(job: Job, row: dict[str, Any]) -> None:
+            progress.row(job, row)
+            on_row(job, row)
+
+        for slots in rounds(len(jobs), params, devices):
+            group, waiting = waiting[: len(slots)], waiting[len(slots) :]
+            started = [_Process(job, slot) for job, slot in zip(group, slots, strict=True)]
+            try:
+                while any(process.running() for process in started):
+                    for process in started:
+                        process.forward_rows(report)
+                    time.sleep(POLL_SECONDS)
+            except BaseException:
+                for process in started:
+                    process.stop()
+                raise
+            for process in started:
+                process.forward_rows(report)
+                failures += process.failure()
+    return failures
+
+
+class _Process:
+    def __init__(self, job: Job, slot: Slot) -> None:
+        job = job.model_copy(update={"threads": max(1, len(slot.cores) // (1 if slot.gpus else job.devices))})
+        self.job, self.offset = job, 0
+        job.folder.mkdir(parents=True, exist_ok=True)
+        self.rows_path, self.log_path = job.folder / "progress.jsonl", job.folder / "log.txt"
+        self.rows_path.unlink(missing_ok=True)
+        job_path = job.folder / "job.json"
+        job_path.write_text(job.model_dump_json(indent=2), encoding="utf-8")
+        environment = os.environ | {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
+        if slot.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, _visible(slot.gpus)))
+        with self.log_path.open("w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "nextword.training.worker", str(job_path)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+            )
+        if hasattr(os, "sched_setaffinity") and not slot.gpus:
+            os.sched_setaffinity(self.process.pid, slot.cores)
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def forward_rows(self, report: OnRow) -> None:
+        rows, self.offset = read_rows(self.rows_path, self.offset)
+        for row in rows:
+            report(self.job, row)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def failure(self) -> list[str]:
+        if self.process.returncode == 0:
+            return []
+        tail = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        return [f"{self.job.label} ended with status {self.process.returncode} (log: {self.log_path}):\n" + "\n".join(tail)]
+
+
+def _visible(gpus: tuple[int, ...]) -> list[str]:
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(gpu) for gpu in range(max(gpus) + 1)]
+    return [names[gpu] for gpu in gpus]
+
+
+def read_rows(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Whole rows of a progress file from byte ``offset`` on, and the offset after them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    data = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in data.splitlines()], offset + len(data)

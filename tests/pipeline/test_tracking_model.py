@@ -1,0 +1,73 @@
+"""A trained model through MLflow and back: logged, registered, loaded by name, raw text in."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from nextword.config import ModelParams, TrackingParams
+from nextword.models import build_model
+from nextword.tracking import ensure_store, stage_run
+from nextword.training.artifacts import ModelDescription, save_model
+
+WORDS = ["<eos>", "<unk>", "we", "the", "people"]
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with a tiny model and its tokenizer."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    torch.manual_seed(0)
+    params = ModelParams(kind="gru", embedding_size=8, hidden_size=8)
+    description = ModelDescription("gru", params, len(WORDS), 0, "abc", 0)
+    save_model(build_model(params, len(WORDS), 0), description, Path("models/gru/seed-0"))
+    Path("data/ids").mkdir(parents=True)
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save("data/ids/tokenizer.json")
+    meta = {"vocab_size": len(WORDS), "eos_id": 0, "unk_id": 1, "tokenizer_sha256": "abc"}
+    Path("data/ids/meta.json").write_text(json.dumps(meta))
+    return tmp_path
+
+
+def test_model_through_the_registry(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stage_run(TrackingParams(), "train@gru", {}, Path("reports/runs/train/gru.json")) as run:
+        names = [run.log_model("gru", Path("models/gru/seed-0"), Path("data/ids")) for _ in range(2)]
+        unregistered = run.log_model("draft", Path("models/gru/seed-0"), Path("data/ids"), register=False)
+    assert names == ["models:/gru/1", "models:/gru/2"]
+    assert unregistered is not None and unregistered.startswith("models:/m-")
+    store = ensure_store()
+    client = store.client()
+    assert len(client.get_run(run.run_id).outputs.model_outputs) == 3
+    assert client.get_model_version("gru", "2").run_id == run.run_id
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+        model = mlflow.pyfunc.load_model("models:/gru/2")
+        scores = model.predict({"text": ["we the people", "the zebra\nwe"]})
+        words = model.predict({"text": ["we"] * 3}, params={"mode": "continue", "max_tokens": 5, "seed": 1})
+        with pytest.raises(ValueError, match="mode is 'sing'; allowed"):
+            model.predict({"text": ["we"]}, params={"mode": "sing"})
+    assert list(scores["num_tokens"]) == [4, 5]
+    for row in scores.to_dict("records"):
+        assert row["perplexity"] == pytest.approx(math.exp(-row["log_prob_nats"] / row["num_tokens"]))
+        assert 1 < row["perplexity"] < 20
+    assert [len(text) > 0 for text in words["continuation"]] == [True] * 3
+
+
+def test_a_model_of_another_tokenizer(trained: Path) -> None:
+    from nextword.serving import TextModel
+
+    meta = json.loads(Path("data/ids/meta.json").read_text()) | {"tokenizer_sha256": "other"}
+    Path("data/ids/meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match="trained with tokenizer abc"):
+        TextModel.load(Path("models/gru/seed-0"), Path("data/ids"))

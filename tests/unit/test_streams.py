@@ -1,0 +1,44 @@
+"""Columns and segments: every token where it belongs, once."""
+
+import numpy as np
+import pytest
+
+from nextword.text.streams import Columns, segment_windows
+
+
+def test_columns_read_each_column_as_one_text() -> None:
+    windows = list(Columns(np.arange(23, dtype=np.uint16), batch_size=4, bptt=2))
+    assert [w.shape for w in windows] == [(2, 4), (2, 4), (1, 4)]
+    np.testing.assert_array_equal(np.concatenate(windows).T, np.arange(20).reshape(4, 5))
+
+
+def test_ranks_share_the_columns() -> None:
+    whole = list(Columns(np.arange(24), 4, 3))
+    parts = [list(Columns(np.arange(24), 4, 3, rank, 2)) for rank in range(2)]
+    for window, *halves in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(window, np.concatenate(halves, axis=1))
+
+
+def test_columns_refuse_what_cannot_be() -> None:
+    with pytest.raises(ValueError, match="fewer than batch_size 4"):
+        Columns(np.arange(3), 4, 2)
+    with pytest.raises(ValueError, match="does not divide by 3 devices"):
+        Columns(np.arange(30), 4, 2, 0, 3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+@pytest.mark.parametrize("steps", [1, 3, 100])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_segments_give_every_token_once(batch_size: int, steps: int, world_size: int) -> None:
+    ids = np.arange(100, 140)
+    starts = np.array([0, 5, 6, 6, 20, 29, 40])  # one segment is empty
+    seen: list[int] = []
+    for rank in range(world_size):
+        for window in segment_windows(ids, starts, batch_size, steps, rank, world_size):
+            kept = window.index >= 0
+            assert window.tokens.shape[0] <= steps and window.tokens.shape[1] <= batch_size
+            np.testing.assert_array_equal(window.tokens[kept], ids[window.index[kept]])
+            assert np.all(np.diff(window.index, axis=0)[kept[1:]] == 1)
+            assert not window.first or np.isin(window.index[0], starts).all()
+            seen += window.index[kept].tolist()
+    assert sorted(seen) == list(range(40))
