@@ -1,0 +1,121 @@
+"""Log a trained model to MLflow as pyfunc and register it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nextword.serving import TOKENIZER_FILES, Sampling
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PACKAGE = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "tokenizers", "torch")
+
+
+def log_pyfunc(
+    client: MlflowClient, run_id: str, experiment_id: str, name: str, model: Path, ids: Path, register: bool
+) -> str:
+    """Save the model folder, the tokenizer and this package's code as one MLflow model.
+
+    The model is whole: it loads where ``nextword`` is not installed.
+
+    Args:
+        client: of the store.
+        run_id: run that the model comes from.
+        experiment_id: its experiment.
+        name: of the model, and of its line in the registry.
+        model: folder with ``model.safetensors`` and ``model.json``.
+        ids: folder with the tokenizer's files.
+        register: whether to make a version in the registry.
+
+    Returns:
+        ``models:/NAME/VERSION``, or ``models:/ID`` where it is not registered.
+    """
+    from mlflow import pyfunc
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    logged = client.create_logged_model(experiment_id, name, source_run_id=run_id, model_type="language model")
+    model_id = str(logged.model_id)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch) / "model"
+        pyfunc.save_model(
+            path=str(place),
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
+            artifacts={"model": str(model), "ids": str(_copy(ids, TOKENIZER_FILES, Path(scratch) / "ids"))},
+            code_paths=[str(_copy_code(Path(scratch) / "code" / PACKAGE.name))],
+            pip_requirements=[f"{package}=={_version(package)}" for package in REQUIREMENTS],
+            signature=_signature(),
+            mlflow_model=Model(logged.artifact_location, run_id, model_uuid=model_id, model_id=model_id),
+        )
+        for cache in place.rglob("__pycache__"):
+            shutil.rmtree(cache, ignore_errors=True)
+        client.log_model_artifacts(model_id, str(place))
+    client.finalize_logged_model(model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    if not register:
+        return f"models:/{model_id}"
+    # A database looks `models:/ID` up at MLflow's global URI, which is not set here; a server has its own.
+    source = f"models:/{model_id}" if client.tracking_uri.startswith("http") else logged.artifact_location
+    return _register(client, name, source, (run_id, model_id))
+
+
+def _register(client: MlflowClient, name: str, source: str, origin: tuple[str, str]) -> str:
+    from mlflow.exceptions import MlflowException
+
+    run_id, model_id = origin
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(name, source, run_id, model_id=model_id)
+    return f"models:/{name}/{made.version}"
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    sampling = Sampling()
+    outputs = [
+        ("double", "log_prob_nats"),
+        ("long", "num_tokens"),
+        ("double", "perplexity"),
+        ("string", "continuation"),
+    ]
+    return ModelSignature(
+        Schema([ColSpec("string", "text")]),
+        Schema([ColSpec(kind, column, required=False) for kind, column in outputs]),
+        ParamSchema(
+            [
+                ParamSpec("mode", "string", "score"),
+                ParamSpec("max_tokens", "long", sampling.max_tokens),
+                ParamSpec("temperature", "double", sampling.temperature),
+                ParamSpec("top_k", "long", sampling.top_k),
+                ParamSpec("seed", "long", sampling.seed),
+            ]
+        ),
+    )
+
+
+def _copy(source: Path, files: tuple[str, ...], target: Path) -> Path:
+    target.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(source / file, target / file)
+    return target
+
+
+def _copy_code(target: Path) -> Path:
+    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package).partition("+")[0]
