@@ -4,16 +4,21 @@ from nextword.config import load_params
 from nextword.paths import REPORTS, RUNS
 from nextword.report import compare
 from nextword.stage import run_stage
-from nextword.tracking import stage_run
+from nextword.tracking import git_commit, stage_run
 
 
 def main() -> None:
+    """Run the stage."""
     params = load_params()
     with stage_run(params.tracking, "compare", params.compare.model_dump(), RUNS / "compare.json") as run:
-        result = compare(params, REPORTS)
-        run.artifact(REPORTS / "compare", "report")
+        result = compare(params, REPORTS, git_commit())
+        run.metrics(result.metrics)
+        for name, rows in result.tables.items():
+            run.table(rows, f"{name}.json")
+        run.artifact(result.folder, "report")
         run.note(result.markdown)
         print(result.summary)
+        print(f"report: {result.page}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from nextword.tracking import stage_run
 
 
 def main() -> None:
+    """Run the stage."""
     params = load_params()
     with stage_run(params.tracking, "encode", params.tokenizer.model_dump(), RUNS / "encode.json") as run:
         report = encode_corpus(params.tokenizer, CORPUS, IDS)

@@ -11,6 +11,7 @@ from nextword.tracking import stage_run
 
 
 def main(name: str) -> None:
+    """Run the stage for model ``name``."""
     params = load_params()
     params.require_model(name)
     config = params.evaluate.model_dump()

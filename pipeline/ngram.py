@@ -10,6 +10,7 @@ from nextword.tracking import stage_run
 
 
 def main() -> None:
+    """Run the stage."""
     params = load_params()
     with stage_run(params.tracking, "ngram", params.ngram.model_dump(), RUNS / "ngram.json") as run:
         report = study_ngrams(params.ngram, IDS, MODELS / "ngram", NATS / "ngram")

@@ -9,6 +9,7 @@ from nextword.tracking import stage_run
 
 
 def main() -> None:
+    """Run the stage."""
     params = load_params()
     with stage_run(params.tracking, "prepare", params.corpus.model_dump(), RUNS / "prepare.json") as run:
         report = prepare_corpus(params.corpus, CORPUS)
@@ -17,7 +18,10 @@ def main() -> None:
         for name, split in report["splits"].items():
             run.metrics({name: split})
             run.dataset(f"{report['source']}/{name}", split["sha256"], CORPUS / f"{name}.txt", split["num_lines"])
-            print(f"{name}: {split['num_documents']} documents, {split['num_lines']:,} lines, {split['num_bytes']:,} bytes")
+            print(
+                f"{name}: {split['num_documents']:,} documents, {split['num_lines']:,} lines, "
+                f"{split['num_bytes']:,} bytes"
+            )
         for kind, dropped in report.get("dropped", {}).items():
             print(f"dropped {kind}: {dropped}")
 

@@ -12,10 +12,14 @@ from nextword.training.worker import Job
 
 
 def main(name: str) -> None:
+    """Run the stage for model ``name``."""
     params = load_params()
     params.require_model(name)
     config = {"train": params.train.model_dump(), "model": params.models[name].model_dump()}
-    with stage_run(params.tracking, f"train@{name}", config, RUNS / "train" / f"{name}.json") as run, ExitStack() as open:
+    with (
+        stage_run(params.tracking, f"train@{name}", config, RUNS / "train" / f"{name}.json") as run,
+        ExitStack() as open,
+    ):
         seeds = {s: open.enter_context(run.child(f"{name} seed {s}", {"seed": s})) for s in params.seeds_of(name)}
         logged: set[int] = set()
 

@@ -10,7 +10,25 @@ import pytest
 from nextword.config import CorpusParams, EvaluateParams, ModelParams, Params, TokenizerParams, TrainParams
 from nextword.text import encode_corpus, prepare_corpus
 
-WORDS = "the a cat dog bird sees hears likes old young house river in on and , .".split()
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "bird",
+    "sees",
+    "hears",
+    "likes",
+    "old",
+    "young",
+    "house",
+    "river",
+    "in",
+    "on",
+    "and",
+    ",",
+    ".",
+]
 
 
 def write_text(folder: Path, num_documents: int = 12, lines: int = 30) -> Path:

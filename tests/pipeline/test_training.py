@@ -122,7 +122,9 @@ def test_evaluate_model_writes_nats_and_metrics(
         assert run["splits"]["train_sample"]["reset"]["num_targets"] >= 500
 
 
-def test_another_tokenizer_is_refused(trained: dict[str, Any], tiny_ids: Path, tiny_params: Params, tmp_path: Path) -> None:
+def test_another_tokenizer_is_refused(
+    trained: dict[str, Any], tiny_ids: Path, tiny_params: Params, tmp_path: Path
+) -> None:
     folder = tmp_path / "seed-0"
     folder.mkdir()
     for file in (trained["root"] / "models" / "gru" / "seed-0").iterdir():

@@ -16,7 +16,9 @@ def load(tmp_path: Path, text: str):
     return load_params(file)
 
 
-@pytest.mark.parametrize("file", [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "file", [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))], ids=lambda f: f.name
+)
 def test_shipped_files_are_valid(file: Path) -> None:
     assert load_params(file).models
 
@@ -35,7 +37,10 @@ def test_seeds_of_a_model_override_the_common_ones(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (MINIMAL + "trian: {}\n", r"trian: unknown key; did you mean 'train'\?"),
-        ("models:\n  lstm: {kind: lstm, hiden_size: 3}\n", r"models\.lstm\.hiden_size: unknown key; did you mean 'hidden_size'"),
+        (
+            "models:\n  lstm: {kind: lstm, hiden_size: 3}\n",
+            r"models\.lstm\.hiden_size: unknown key; did you mean 'hidden_size'",
+        ),
         ("models:\n  lstm: {kind: lstm, hidden_size: big}\n", r"models\.lstm\.hidden_size: got 'big'"),
         ("models:\n  lstm: {kind: lstm, hidden_size: 0}\n", r"models\.lstm\.hidden_size: got 0"),
         ("models:\n  lstm: {kind: lstm, dropout: 1.5}\n", r"models\.lstm\.dropout: got 1\.5"),
@@ -43,7 +48,10 @@ def test_seeds_of_a_model_override_the_common_ones(tmp_path: Path) -> None:
         ("models:\n  LSTM-1: {kind: lstm}\n", r"LSTM-1.*match pattern"),
         ("models: {}\n", "models: got {}"),
         ("train: {}\n", "models: missing"),
-        (MINIMAL + "train: {batch_size: 20, devices_per_run: 3}\n", "batch_size 20 does not divide by devices_per_run 3"),
+        (
+            MINIMAL + "train: {batch_size: 20, devices_per_run: 3}\n",
+            "batch_size 20 does not divide by devices_per_run 3",
+        ),
         (MINIMAL + "train: {seeds: [1, 1]}\n", "seeds .* repeat"),
         (MINIMAL + "train: {seeds: []}\n", "at least one seed"),
         (MINIMAL + "train: {precision: half}\n", r"train\.precision: got 'half'"),

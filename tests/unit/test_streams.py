@@ -35,10 +35,10 @@ def test_segments_give_every_token_once(batch_size: int, steps: int, world_size:
     seen: list[int] = []
     for rank in range(world_size):
         for window in segment_windows(ids, starts, batch_size, steps, rank, world_size):
-            kept = window.index >= 0
+            kept = window.place >= 0
             assert window.tokens.shape[0] <= steps and window.tokens.shape[1] <= batch_size
-            np.testing.assert_array_equal(window.tokens[kept], ids[window.index[kept]])
-            assert np.all(np.diff(window.index, axis=0)[kept[1:]] == 1)
-            assert not window.first or np.isin(window.index[0], starts).all()
-            seen += window.index[kept].tolist()
+            np.testing.assert_array_equal(window.tokens[kept], ids[window.place[kept]])
+            assert np.all(np.diff(window.place, axis=0)[kept[1:]] == 1)
+            assert not window.first or np.isin(window.place[0], starts).all()
+            seen += window.place[kept].tolist()
     assert sorted(seen) == list(range(40))

@@ -50,9 +50,9 @@ def score_split(
         if window.first:
             state = model.initial_state(window.tokens.shape[1])
         log_prob, rank, state = model.score_and_rank(torch.from_numpy(window.tokens).to(device), state)
-        kept = window.index >= 0
-        nats[window.index[kept]] = -log_prob.cpu().numpy()[kept]
-        ranks[window.index[kept]] = rank.cpu().numpy()[kept]
+        kept = window.place >= 0
+        nats[window.place[kept]] = -log_prob.cpu().numpy()[kept]
+        ranks[window.place[kept]] = rank.cpu().numpy()[kept]
     return nats, ranks
 
 

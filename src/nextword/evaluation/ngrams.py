@@ -61,7 +61,7 @@ def study_ngrams(params: NgramParams, ids: Path, out: Path, nats_out: Path) -> d
     if best is not None:
         best[2].save(out)
         if params.arpa:
-            write_arpa(best[2], out / "model.arpa", corpus.vocabulary)
+            write_arpa(best[2], corpus.vocabulary, out / "model.arpa")
     out.mkdir(parents=True, exist_ok=True)
     return {
         "counting_seconds": counting_seconds,

@@ -33,7 +33,7 @@ class HCState(NamedTuple):
     c: Tensor  # (B, H)
 
 
-State = HState | HCState
+CellState = HState | HCState
 
 CELLS: dict[str, type[Cell]] = {}
 
@@ -78,7 +78,7 @@ class Cell(nn.Module):
         start = self.gates.index(gate) * self.hidden_size
         return slice(start, start + self.hidden_size)
 
-    def zero_state(self, batch: int) -> State:
+    def zero_state(self, batch: int) -> CellState:
         """The all-zero state, every field of shape (B, H)."""
         zeros = self.weight_hh.new_zeros(batch, self.hidden_size)
         return self.State(*[zeros for _ in self.State._fields])
@@ -87,7 +87,7 @@ class Cell(nn.Module):
         """The input and recurrent bias (G*H each) with which torch's kernel computes this cell."""
         return self.bias, torch.zeros_like(self.bias)
 
-    def step(self, a: Tensor, s: Any) -> State:
+    def step(self, a: Tensor, s: Any) -> CellState:
         """One time step.
 
         Args:

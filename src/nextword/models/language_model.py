@@ -8,7 +8,7 @@ Shapes: T time steps, B batch, N = T*B positions (time major), E size of what en
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class LanguageModel(nn.Module):
 
     output: SoftmaxOutput
     embedding: nn.Embedding
-    engine: ClassVar[str] | str = "feed-forward"
+    engine: str = "feed-forward"
     """What computes the hidden layer."""
 
     def initial_state(self, batch: int) -> Any:

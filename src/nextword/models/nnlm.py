@@ -5,7 +5,7 @@ Shapes: T time steps, B batch, N = T*B positions, W window (n - 1 words), E embe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class NNLM(LanguageModel):
         self.output = SoftmaxOutput(
             vocab_size,
             params.embedding_size if params.tie_weights else params.hidden_size + width * params.direct_connections,
-            tied=self.embedding.weight if params.tie_weights else None,
+            tied=cast(nn.Parameter, self.embedding.weight) if params.tie_weights else None,
         )
         for weight in {self.embedding.weight, self.output.weight}:
             nn.init.uniform_(weight, -(params.init_scale or 0.1), params.init_scale or 0.1)

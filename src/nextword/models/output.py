@@ -76,7 +76,9 @@ class SoftmaxOutput(nn.Module):
         """Sum of ``-log p(target)`` in nats, differentiable; a scalar."""
         device = hidden_NE.device.type
         compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NE.dtype
-        total: Tensor = _SumCrossEntropy.apply(hidden_NE, self.weight, self.bias, targets_N, compute)
+        total: Tensor = _SumCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            hidden_NE, self.weight, self.bias, targets_N, compute
+        )
         return total
 
     def log_prob(self, hidden_NE: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class SoftmaxOutput(nn.Module):
         """Log-probability of each target in nats, (N,), and how many types are more probable than it, (N,)."""
         size = max(1, CHUNK_LOGITS // self.weight.shape[0])
         scores, ranks = [], []
-        for h, y in zip(hidden_NE.split(size), targets_N.split(size), strict=True):
+        for h, y in zip(torch.split(hidden_NE, size), torch.split(targets_N, size), strict=True):
             log_prob = self.log_prob(h)
             target = log_prob.gather(1, y[:, None])
             scores.append(target[:, 0])

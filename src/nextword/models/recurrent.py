@@ -5,13 +5,14 @@ Shapes: T time steps, B batch, N = T*B positions, E embedding size, H hidden siz
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from nextword.config import ModelParams
-from nextword.models.cells import CELLS, LSTM, State
+from nextword.models.cells import CELLS, LSTM, Cell, CellState
 from nextword.models.language_model import LanguageModel
 from nextword.models.output import SoftmaxOutput
 from nextword.models.scan import resolve_engine, scan
@@ -21,7 +22,7 @@ class RecurrentState(NamedTuple):
     """What a recurrent model remembers."""
 
     last: Tensor  # (B,) the last token read; it enters the network with the next window
-    layers: tuple[State, ...]
+    layers: tuple[CellState, ...]
 
 
 class RecurrentLM(LanguageModel):
@@ -41,16 +42,21 @@ class RecurrentLM(LanguageModel):
         self.engine = resolve_engine(cell, params.engine)
         self.embedding = nn.Embedding(vocab_size, params.embedding_size)
         sizes = [params.embedding_size, *[params.hidden_size] * params.num_layers]
-        self.layers = nn.ModuleList(cell(i, h) for i, h in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(cell(i, h) for i, h in pairwise(sizes))
         self.dropout = nn.Dropout(params.dropout)
         project = params.tie_weights and params.hidden_size != params.embedding_size
         self.projection = nn.Linear(params.hidden_size, params.embedding_size, bias=False) if project else None
         self.output = SoftmaxOutput(
             vocab_size,
             params.embedding_size if params.tie_weights else params.hidden_size,
-            tied=self.embedding.weight if params.tie_weights else None,
+            tied=cast(nn.Parameter, self.embedding.weight) if params.tie_weights else None,
         )
         self._initialize(params)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The layers, lowest first."""
+        return [cast(Cell, layer) for layer in self.layers]
 
     def _initialize(self, params: ModelParams) -> None:
         scale = params.init_scale or params.hidden_size**-0.5
@@ -58,7 +64,7 @@ class RecurrentLM(LanguageModel):
             nn.init.uniform_(weight, -(params.init_scale or 0.1), params.init_scale or 0.1)
         if self.projection is not None:
             nn.init.uniform_(self.projection.weight, -scale, scale)
-        for layer in self.layers:
+        for layer in self.cells:
             layer.initialize(scale)
             if params.forget_bias is not None:
                 assert isinstance(layer, LSTM)
@@ -66,13 +72,13 @@ class RecurrentLM(LanguageModel):
 
     def initial_state(self, batch: int) -> RecurrentState:  # noqa: D102
         last = torch.full((batch,), self.eos_id, dtype=torch.long, device=self.embedding.weight.device)
-        return RecurrentState(last, tuple(layer.zero_state(batch) for layer in self.layers))
+        return RecurrentState(last, tuple(layer.zero_state(batch) for layer in self.cells))
 
     def hidden(self, tokens_TB: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:  # noqa: D102
         inputs_TB = torch.cat([state.last[None], tokens_TB[:-1]])
         x = self.dropout(self.embedding(inputs_TB))
         states = []
-        for layer, s in zip(self.layers, state.layers, strict=True):
+        for layer, s in zip(self.cells, state.layers, strict=True):
             x, s = scan(layer, x, s, self.requested_engine)
             x = self.dropout(x)
             states.append(s)
@@ -81,7 +87,7 @@ class RecurrentLM(LanguageModel):
         return x.flatten(0, 1), RecurrentState(tokens_TB[-1], tuple(states))
 
     def operations_per_token(self) -> dict[str, int]:  # noqa: D102
-        recurrent = sum(2 * p.numel() for layer in self.layers for p in layer.parameters() if p.dim() == 2)
+        recurrent = sum(2 * p.numel() for layer in self.cells for p in layer.parameters() if p.dim() == 2)
         output = 2 * self.output.weight.numel()
         if self.projection is not None:
             output += 2 * self.projection.weight.numel()

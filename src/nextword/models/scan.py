@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from nextword.models.cells import Cell, State
+from nextword.models.cells import Cell, CellState
 
 Engine = Literal["auto", "scan", "fused"]
 
@@ -32,7 +32,7 @@ def resolve_engine(cell: type[Cell], engine: Engine) -> Literal["scan", "fused"]
     return engine
 
 
-def scan(cell: Cell, x_TBI: Tensor, state: State, engine: Engine = "auto") -> tuple[Tensor, State]:
+def scan(cell: Cell, x_TBI: Tensor, state: CellState, engine: Engine = "auto") -> tuple[Tensor, CellState]:
     """Run ``cell`` over a window.
 
     Args:
@@ -54,7 +54,7 @@ def scan(cell: Cell, x_TBI: Tensor, state: State, engine: Engine = "auto") -> tu
     return torch.stack(outputs), state
 
 
-def _fused(cell: Cell, x_TBI: Tensor, state: State) -> tuple[Tensor, State]:
+def _fused(cell: Cell, x_TBI: Tensor, state: CellState) -> tuple[Tensor, CellState]:
     assert cell.fused is not None
     weights = [cell.weight_ih, cell.weight_hh, *cell.fused_biases()]
     initial = [field.unsqueeze(0) for field in state]

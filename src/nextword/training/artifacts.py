@@ -1,4 +1,4 @@
-"""Trained models on disk: ``model.safetensors`` (weights) and ``model.json`` (how to build it, what it was trained on)."""
+"""Trained models on disk: ``model.safetensors`` (weights) and ``model.json`` (how to build and use them)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_model as load_weights
@@ -50,7 +49,9 @@ def load_description(folder: Path) -> ModelDescription:
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{folder} holds no trained model (no {DESCRIPTION}); give a folder like models/lstm/seed-0") from None
+        raise ValueError(
+            f"{folder} holds no trained model (no {DESCRIPTION}); give a folder like models/lstm/seed-0"
+        ) from None
     params = ModelParams.model_validate_json(json.dumps(content.pop("params")))
     return ModelDescription(params=params, **content)
 

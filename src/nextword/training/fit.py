@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import resource
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
-from nextword.models import build_model
 from nextword.files import write_json
+from nextword.models import build_model
 from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 from nextword.training.artifacts import ModelDescription, save_model
@@ -31,6 +31,7 @@ ROW_SECONDS = 2.0
 def fit(job: Job) -> None:
     """Train ``job`` to its end and write its files; a divergence is a result, not an error."""
     params = job.params.train
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_num_threads(job.threads)
     job.folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(job.seed, workers=True, verbose=False)
@@ -38,9 +39,7 @@ def fit(job: Job) -> None:
     model_params = job.params.models[job.model]
     model = build_model(model_params, corpus.vocab_size, corpus.eos_id)
     steps = len(Columns(corpus["train"].ids, params.batch_size, params.bptt))
-    module = LanguageModelModule(
-        model, params, model_params.learning_rate, steps, params.batch_size // job.devices
-    )
+    module = LanguageModelModule(model, params, model_params.learning_rate, steps, params.batch_size // job.devices)
     recorder = Recorder(job)
     callbacks: list[Callback] = [recorder]
     if params.early_stopping_patience is not None:

@@ -62,7 +62,7 @@ class LanguageModelModule(pl.LightningModule):
         self.num_clipped = 0
         self.num_steps = 0
         self.recent_grad_norms: list[float] = []
-        self._loss = math.nan
+        self._loss = torch.tensor(math.nan)
 
     def training_step(self, tokens_TB: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
         if batch_idx == 0:
@@ -99,7 +99,7 @@ class LanguageModelModule(pl.LightningModule):
 
     def validation_step(self, window: SegmentWindow, batch_idx: int) -> None:  # noqa: D102
         tokens = torch.from_numpy(window.tokens).to(self.device)
-        kept = torch.from_numpy(window.index >= 0).to(self.device)
+        kept = torch.from_numpy(window.place >= 0).to(self.device)
         if window.first:
             self._valid_state = self.model.initial_state(tokens.shape[1])
         with torch.autocast(self.device.type, enabled=False):

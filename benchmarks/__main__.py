@@ -1,0 +1,8 @@
+"""All benchmarks in their default sizes: ``make bench``."""
+
+import subprocess
+import sys
+
+for name, *arguments in (["training"], ["ngram"], ["text"]):
+    print(f"\n== python -m benchmarks.{name} {' '.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)

@@ -1,0 +1,92 @@
+"""Reading ``params.yaml``: the only place that does, and every error it can give."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from nextword.config.sections import ModelParams, Params
+
+PARAMS_FILE = Path("params.yaml")
+
+
+def load_params(path: str | os.PathLike[str] = PARAMS_FILE) -> Params:
+    """Read and check ``params.yaml`` (YAML 1.2, as DVC reads it: ``1e-3`` is a number).
+
+    Raises:
+        ValueError: the file is missing, is not YAML, or holds an unknown key or a value that is not allowed; the
+            message names the place, the value, what is allowed and what to do.
+    """
+    path = Path(path)
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} not found; run from the project folder, or copy one of profiles/*.yaml") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} must hold a mapping with the keys {', '.join(Params.model_fields)}")
+    try:
+        params = Params.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join([f"{path} has {error.error_count()} error(s):", *_explain(error)])) from None
+    _check_names(params, path)
+    return params
+
+
+def _check_names(params: Params, path: Path) -> None:
+    """Names that other rooms define: kinds of model, smoothings."""
+    from nextword.models import check_model
+    from nextword.ngram import SMOOTHINGS
+
+    for name in params.ngram.smoothings:
+        if name not in SMOOTHINGS:
+            raise ValueError(
+                f"{path}: ngram.smoothings: unknown smoothing {name!r};{_nearest(name, SMOOTHINGS)} "
+                f"allowed: {', '.join(SMOOTHINGS)}"
+            )
+    for name, model in params.models.items():
+        try:
+            check_model(model)
+        except ValueError as error:
+            raise ValueError(f"{path}: models.{name}: {error}") from None
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"] if part != "[key]")
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(item["loc"][:-1])
+            key = str(item["loc"][-1])
+            yield f"  {place}: unknown key;{_nearest(key, known)} allowed: {', '.join(known)}"
+        elif item["type"] == "missing":
+            yield f"  {place}: missing; add it"
+        elif item["type"] == "value_error":
+            yield f"  {place}: {item['ctx']['error']}"
+        else:
+            yield f"  {place}: got {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _fields_at(place: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Params
+    for part in place:
+        if part == "models":
+            section = ModelParams
+        elif part in section.model_fields:
+            inner = section.model_fields[str(part)].annotation
+            section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else section
+    return list(section.model_fields)
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" did you mean {close[0]!r}?" if close else ""

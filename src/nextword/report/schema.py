@@ -1,0 +1,138 @@
+"""The report files of the earlier stages as typed objects.
+
+Only what the comparison reads is declared; further keys are ignored, so a stage may report more. JSON has no
+infinity: ``null`` stands for an infinite perplexity.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Protocol = Literal["stateful", "reset"]
+"""stateful: state carried across the lines of a document. reset: a new state at each line."""
+
+PROTOCOLS: tuple[Protocol, ...] = ("stateful", "reset")
+
+
+class Report(BaseModel):
+    """Base of all: frozen; keys that are not declared are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Bucket(Report):
+    """Part of the targets."""
+
+    bucket: str
+    num_targets: int
+    nats_per_target: float | None
+
+
+class Metrics(Report):
+    """Scores of one model on one split under one protocol."""
+
+    num_targets: int = Field(ge=1)
+    nats: float | None
+    perplexity: float | None
+    num_oov: int = 0
+    perplexity_without_oov: float | None = None
+    bits_per_byte: float | None = None
+    perplexity_per_word: float | None = None
+    num_infinite: int = 0
+    top1_accuracy: float | None = None
+    top5_accuracy: float | None = None
+    by_frequency: tuple[Bucket, ...] = ()
+    by_position: tuple[Bucket, ...] = ()
+
+    @property
+    def log_perplexity(self) -> float:
+        """Nats per target; infinite where a target has probability zero."""
+        if self.perplexity is None or self.nats is None:
+            return math.inf
+        return self.nats / self.num_targets
+
+
+class NgramEntry(Report):
+    """One smoothing at one order."""
+
+    smoothing: str
+    order: int
+    seconds: float | None = None
+    num_parameters: int | None = None
+    splits: dict[str, dict[Protocol, Metrics]]
+
+
+class NgramFile(Report):
+    """``reports/ngram.json``."""
+
+    orders: dict[int, dict[str, Any]] = {}
+    """Sparsity by order."""
+    models: dict[str, NgramEntry]
+
+
+class Parameters(Report):
+    """Numbers of trained parameters; a tied embedding counts once in ``total``."""
+
+    total: int
+    recurrent: int | None = None
+
+
+class Operations(Report):
+    """Floating-point operations a token, forward (a multiply-add is two)."""
+
+    total: int
+    recurrent: int | None = None
+
+
+class Epoch(Report):
+    """One row of a training's history."""
+
+    epoch: float
+    tokens: int
+    seconds: float
+    train_perplexity: float | None = None
+    valid_perplexity: float | None = None
+
+
+class TrainRun(Report):
+    """Training of one seed."""
+
+    seed: int
+    status: Literal["finished", "diverged"]
+    seconds: float | None = None
+    tokens_per_second: float | None = None
+    best_epoch: float | None = None
+    seconds_to_best: float | None = None
+    engine: str | None = None
+    precision: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    history: tuple[Epoch, ...] = ()
+    diverged_at: dict[str, Any] | None = None
+
+
+class TrainFile(Report):
+    """``reports/train/NAME.json``."""
+
+    model: str
+    kind: str
+    num_parameters: Parameters
+    operations_per_token: Operations
+    runs: tuple[TrainRun, ...]
+
+
+class EvaluateRun(Report):
+    """Evaluation of one seed."""
+
+    seed: int
+    splits: dict[str, dict[Protocol, Metrics]]
+
+
+class EvaluateFile(Report):
+    """``reports/evaluate/NAME.json``."""
+
+    model: str
+    runs: tuple[EvaluateRun, ...]

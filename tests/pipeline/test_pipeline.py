@@ -1,0 +1,192 @@
+"""The pipeline as a person runs it, in a copy of the project with profiles/smoke.yaml."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ["dvc.yaml", ".dvcignore", ".gitignore", "pipeline", "src", "profiles"]
+
+
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in COPIED:
+            source, target = ROOT / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        (folder / ".dvc").mkdir()
+        shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+        shutil.copy(ROOT / ".dvc" / ".gitignore", folder / ".dvc" / ".gitignore")
+        shutil.copy(ROOT / "profiles" / "smoke.yaml", folder / "params.yaml")
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        bin_folder = Path(sys.executable).parent
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))} | {
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder / "src"),
+            "NO_COLOR": "1",
+        }
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def repro(self) -> list[str]:
+        """Run ``dvc repro`` and return the names of the stages that ran."""
+        out = self.run("dvc", "repro").stdout
+        return [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
+
+    def change(self, **leaves: Any) -> None:
+        """Set leaves of params.yaml (``models__gru__hidden_size=40``); None removes one."""
+        yaml = YAML()
+        file = self.folder / "params.yaml"
+        tree = yaml.load(file)
+        for path, value in leaves.items():
+            *parents, last = path.split("__")
+            node = tree
+            for parent in parents:
+                node = node[parent]
+            if value is None:
+                del node[last]
+            else:
+                node[last] = value
+        yaml.dump(tree, file)
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The smoke profile, run once from nothing, in a git repository."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    for arguments in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"],
+    ):
+        project.run("git", *arguments)
+    project.seconds = -time.monotonic()  # type: ignore[attr-defined]
+    project.first = project.repro()  # type: ignore[attr-defined]
+    project.seconds += time.monotonic()  # type: ignore[attr-defined]
+    yield project
+
+
+def test_every_stage_runs(project: Any) -> None:
+    models = ["nnlm", "lstm", "gru"]
+    expected = ["prepare", "encode", "ngram", *[f"{s}@{m}" for m in models for s in ("train", "evaluate")], "compare"]
+    assert sorted(project.first) == sorted(expected)
+    assert project.first[-1] == "compare"
+    print(f"smoke profile: {project.seconds:.0f} s")
+
+
+def test_report_names_every_model(project: Any) -> None:
+    page = (project.folder / "reports/compare/report.html").read_text()
+    board = (project.folder / "reports/compare/leaderboard.csv").read_text()
+    for name in ("lstm", "gru", "nnlm", "modified_kneser_ney"):
+        assert name in board
+    assert "http://" not in page.replace("http://www.w3.org", "") and "<script src" not in page
+    table = project.json("reports/compare/gru_vs_lstm.json")
+    assert json.dumps(table).count("verdict") > 5
+
+
+def test_git_stays_clean_of_data(project: Any) -> None:
+    status = project.run("git", "status", "--porcelain", "--untracked-files=all").stdout.splitlines()
+    assert {line[3:] for line in status} <= {"dvc.lock", "reports/metrics.json"}, status
+
+
+def test_nothing_to_do_is_fast(project: Any) -> None:
+    started = time.monotonic()
+    assert project.repro() == []
+    assert time.monotonic() - started < 5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def test_dvc_views(project: Any) -> None:
+    assert "lstm" in project.run("dvc", "metrics", "show").stdout
+    assert "train@gru" in project.run("dvc", "dag").stdout
+
+
+def test_mlflow_holds_the_run(project: Any) -> None:
+    code = """
+import json, mlflow
+from mlflow import MlflowClient
+client = MlflowClient("sqlite:///mlruns/mlflow.db")
+experiment = client.get_experiment_by_name("smoke")
+runs = client.search_runs([experiment.experiment_id], max_results=1000)
+print(json.dumps([{"id": r.info.run_id, "name": r.info.run_name, "status": r.info.status,
+    "parent": r.data.tags.get("mlflow.parentRunId"), "metrics": list(r.data.metrics)} for r in runs]))
+print(json.dumps([v.name for v in client.search_registered_models()]))
+"""
+    lines = project.run(sys.executable, "-c", code).stdout.splitlines()
+    runs, registered = json.loads(lines[-2]), json.loads(lines[-1])
+    assert all(run["status"] == "FINISHED" for run in runs)
+    (parent,) = [run for run in runs if run["parent"] is None]
+    children = [run for run in runs if run["parent"] == parent["id"]]
+    assert sorted(run["name"] for run in children) == sorted(project.first)
+    (train,) = [run for run in children if run["name"] == "train@gru"]
+    seeds = [run for run in runs if run["parent"] == train["id"]]
+    assert len(seeds) == 2 and all("valid_perplexity" in run["metrics"] for run in seeds)
+    assert {"gru", "lstm", "nnlm"} <= set(registered)
+    assert project.json("reports/runs/train/gru.json")["run_id"] == train["id"]
+
+
+def test_one_leaf_reruns_one_model(project: Any) -> None:
+    project.change(models__gru__hidden_size=40)
+    diff = project.run("dvc", "params", "diff").stdout
+    assert "models.gru.hidden_size" in diff
+    assert project.repro() == ["train@gru", "evaluate@gru", "compare"]
+    assert project.json("reports/train/gru.json")["num_parameters"]["recurrent"] == 3 * 40 * (32 + 40 + 1)
+
+
+def test_models_come_and_go(project: Any) -> None:
+    project.change(models__nnlm=None, models__rnn={"kind": "rnn", "hidden_size": 8, "embedding_size": 8, "seeds": [0]})
+    assert sorted(project.repro()) == ["compare", "evaluate@rnn", "train@rnn"]
+    board = (project.folder / "reports/compare/leaderboard.csv").read_text()
+    assert "rnn" in board and "nnlm" not in board
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train__batch_size": "many"}, "train.batch_size: got 'many'"),
+        ({"models__gru__kind": "grru"}, "unknown kind 'grru'"),
+        ({"train__devices_per_run": 3}, "does not divide"),
+    ],
+)
+def test_a_wrong_value_stops_before_any_work(project: Any, changes: dict[str, Any], message: str) -> None:
+    file = project.folder / "params.yaml"
+    before, models = file.read_text(), sorted((project.folder / "models").rglob("*.safetensors"))
+    project.change(**changes)
+    try:
+        done = project.run(sys.executable, "-m", "pipeline.train", "gru", check=False)
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+        assert sorted((project.folder / "models").rglob("*.safetensors")) == models
+    finally:
+        file.write_text(before)
+
+
+def test_without_git(project: Any, tmp_path: Path) -> None:
+    """A copy without ``.git`` works once DVC is told so (``make repro`` does)."""
+    copy = Project(tmp_path / "zip")
+    copy.run("dvc", "config", "--local", "core.no_scm", "true")
+    copy.run("dvc", "repro", "prepare", "encode")
+    assert (copy.folder / "data/ids/meta.json").exists()

