@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -100,13 +101,14 @@ def evaluate_model(
         "test": corpus["test"],
     }
     scorers = {key: Scorer(corpus, split) for key, split in splits.items()}
-    device = find_devices(params.train.accelerator).accelerator
+    seeds = params.seeds_of(name)
+    for seed in seeds:
+        _check_tokenizer(models / f"seed-{seed}", corpus)
+    devices = find_devices(params.train.accelerator)
     nats_out.mkdir(parents=True, exist_ok=True)
-    runs = []
-    for seed in params.seeds_of(name):
-        folder = models / f"seed-{seed}"
-        _check_tokenizer(folder, corpus)
-        model = load_model(folder, device)
+
+    def score(seed: int) -> dict[str, Any]:
+        model = load_model(models / f"seed-{seed}", devices.accelerator)
         result: dict[str, Any] = {}
         for key, split in splits.items():
             result[key] = {}
@@ -114,8 +116,15 @@ def evaluate_model(
                 nats, ranks = score_split(model, split, protocol, params.evaluate.batch_size)
                 np.save(nats_out / f"seed-{seed}.{key}.{protocol}.npy", nats)
                 result[key][protocol] = scorers[key].summarize(nats, ranks)
-        runs.append({"seed": seed, "splits": result})
-        on_result(seed, result)
+        return result
+
+    # One thread a seed: a step of a recurrent model is too small to share, and kernels run outside Python's lock.
+    torch.set_num_threads(1)
+    runs = []
+    with ThreadPoolExecutor(len(devices.cores) if devices.accelerator == "cpu" else 1) as pool:
+        for seed, result in zip(seeds, pool.map(score, seeds), strict=True):
+            runs.append({"seed": seed, "splits": result})
+            on_result(seed, result)
     return {"model": name, "kind": params.models[name].kind, "runs": runs}
 
 

@@ -39,10 +39,13 @@ class Columns:
         self.length = len(ids) // batch_size
         if self.length < 1:
             raise ValueError(
-                f"train has {len(ids)} tokens, fewer than batch_size {batch_size}; take a smaller batch_size or more text"
+                f"train has {len(ids)} tokens, fewer than batch_size {batch_size}; "
+                "take a smaller batch_size or more text"
             )
         local = batch_size // world_size
-        self.columns = ids[: self.length * batch_size].reshape(batch_size, self.length)[rank * local : (rank + 1) * local]
+        self.columns = ids[: self.length * batch_size].reshape(batch_size, self.length)[
+            rank * local : (rank + 1) * local
+        ]
         self.bptt = bptt
 
     def __len__(self) -> int:
@@ -59,7 +62,7 @@ class SegmentWindow(NamedTuple):
     """A window over several segments (lines or documents) side by side."""
 
     tokens: NDArray[np.int64]  # (T, B), zero where a segment has ended
-    index: NDArray[np.int64]  # (T, B), place of each token in the corpus, -1 where a segment has ended
+    place: NDArray[np.int64]  # (T, B), place of each token in the corpus, -1 where a segment has ended
     first: bool  # the segments begin here: start from the initial state
 
 
@@ -85,6 +88,6 @@ def segment_windows(
             left = lengths[group] - offset
             height = min(steps, int(left[0]))
             step = np.arange(height)[:, None]
-            index = np.where(step < left[None, :], starts[group][None, :] + offset + step, -1)
-            tokens = np.where(index >= 0, ids[np.maximum(index, 0)], 0).astype(np.int64)
-            yield SegmentWindow(tokens, index, offset == 0)
+            place = np.where(step < left[None, :], starts[group][None, :] + offset + step, -1)
+            tokens = np.where(place >= 0, ids[np.maximum(place, 0)], 0).astype(np.int64)
+            yield SegmentWindow(tokens, place, offset == 0)
