@@ -2,7 +2,7 @@
 
     python -m benchmarks.ngram ptb                       # Penn Treebank, order 5, whole process; NLTK beside it
     python -m benchmarks.ngram zipf                      # 1M, 3M and 10M tokens
-    python -m benchmarks.ngram zipf --millions 1 10 100  # the whole curve: 100M needs minutes and about 12 GB
+    python -m benchmarks.ngram zipf --millions 1 10 100  # the whole curve: 100M takes 2 to 7 minutes, 10 GB
     python -m benchmarks.ngram sweep                     # all smoothings and orders from one counting pass
 
 `zipf` draws words independently, p(rank) ~ 1 / rank over 100,000 types, so almost every long n-gram is new: the worst

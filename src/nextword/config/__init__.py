@@ -1,24 +1,19 @@
 """``params.yaml`` as a frozen, typed tree.
 
-Every section of the file is one class in :mod:`nextword.config.sections`, every key one field; the docstring under a
-field is its documentation. Unknown keys, wrong types and values out of range raise ValueError with the place in the
-file, the value given, the values allowed and, for a misspelt key, its nearest neighbour.
+Every section of the file is a class here, every key a field; the docstring under a field is its documentation. Unknown
+keys, wrong types and values out of range raise ValueError with the place in the file, the value given, the values
+allowed and, for a misspelt key, its nearest neighbour.
 """
 
+from nextword.config.corpus import CorpusParams, HubSource, SotuSource, SplitParams, TextSource, TokenizerParams
 from nextword.config.loading import load_params
 from nextword.config.sections import (
     CompareParams,
-    CorpusParams,
     EvaluateParams,
-    HubSource,
     ModelParams,
     NgramParams,
     Params,
     ScheduleParams,
-    SotuSource,
-    SplitParams,
-    TextSource,
-    TokenizerParams,
     TrackingParams,
     TrainParams,
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from nextword.config import Params
 from nextword.evaluation.statistics import Estimate
+from nextword.files import write_json
 from nextword.report.collect import Reports, collect
 from nextword.report.gru_vs_lstm import (
     Comparison,
@@ -26,7 +27,7 @@ from nextword.report.leaderboard import (
 )
 from nextword.report.page import Picture, render_page
 from nextword.report.schema import PROTOCOLS
-from nextword.report.tables import Table, markdown, number, write_csv, write_json
+from nextword.report.tables import Table, finite, markdown, number, write_csv
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,10 @@ def compare(params: Params, reports: Path = Path("reports"), commit: str | None 
         figures[plot.name].write_text(text, encoding="utf-8")
         pictures.append(Picture(plot.name, plot.title, plot.caption, text))
 
-    write_json(folder / "leaderboard.json", leaderboard_tree(collected, rows))
-    write_json(folder / "gru_vs_lstm.json", comparison_tree(comparison))
+    write_json(folder / "leaderboard.json", finite(leaderboard_tree(collected, rows)))
+    write_json(folder / "gru_vs_lstm.json", finite(comparison_tree(comparison)))
     metrics = _metrics(rows)
-    write_json(reports / "metrics.json", _nested(metrics))
+    write_json(reports / "metrics.json", finite(_nested(metrics)))
     for name, table in (("leaderboard", tables["leaderboard"]), ("gru_vs_lstm", tables["gru-vs-lstm"])):
         write_csv(folder / f"{name}.csv", records[name])
         (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,12 +96,6 @@ def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(records[0]), lineterminator="\n", extrasaction="raise")
         writer.writeheader()
         writer.writerows(records)
-
-
-def write_json(path: Path, tree: Any) -> None:
-    """Write JSON without NaN or infinity: they become null."""
-    text = json.dumps(finite(tree), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def finite(tree: Any) -> Any:

@@ -1,0 +1,18 @@
+"""What all sections of ``params.yaml`` share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """One part of the tree: frozen, and nothing but the keys it names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -1,0 +1,63 @@
+"""The code as a whole: imports go one way, files are small, no name shadows the standard library."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "nextword"
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "pipeline").glob("*.py")])
+ORDER = [
+    "files",
+    "paths",
+    "stage",
+    "config",
+    "text",
+    "ngram",
+    "models",
+    "training",
+    "evaluation",
+    "serving",
+    "tracking",
+    "report",
+]
+"""A room imports from rooms to its left alone (ngram and models not from each other)."""
+LATE = {("config", "models"), ("config", "ngram")}
+"""Names checked when params.yaml is read; imported inside the function that checks."""
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "nextword" and len(parts) > 1 else None
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    inside = path.is_relative_to(PACKAGE)
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py") if inside else None
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        modules = (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        )  # fmt: skip
+        for module in modules:
+            assert not (inside and module.startswith("pipeline")), f"{path} imports {module}"
+            other = room(module)
+            if own in (None, "__init__") or other in (None, own) or (own, other) in LATE:
+                continue
+            assert ORDER.index(other) < ORDER.index(own), f"{own} imports {other}"
+            assert (own, other) != ("models", "ngram"), f"{own} imports {other}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+    assert path.stem not in {"utils", "tokenize", "helpers", "misc"}
+
+
+def test_every_stage_has_its_script() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    for path in (ROOT / "pipeline").glob("*.py"):
+        assert path.stem == "__init__" or f"python -m pipeline.{path.stem}" in text
