@@ -106,6 +106,8 @@ def test_parameter_counts_by_hand() -> None:
     gru = build_model(ModelParams(kind="gru"), 10_000, 0).num_parameters()["recurrent"]
     lstm = build_model(ModelParams(kind="lstm"), 10_000, 0).num_parameters()["recurrent"]
     assert gru * 4 == lstm * 3
+    projected = build_model(ModelParams(kind="rnn", hidden_size=40, embedding_size=32), 100, 0).num_parameters()
+    assert projected == {"embedding": 3200, "recurrent": 40 * 73, "output": 100 + 40 * 32, "total": 7500}
 
 
 @pytest.mark.parametrize(

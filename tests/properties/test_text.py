@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from nextword.config import TokenizerParams
 from nextword.text.characters import ByteEncoder, CharacterEncoder
-from nextword.text.chunks import ChunkEncoder
+from nextword.text.chunks import ChunkEncoder, WordEncoder
 from nextword.text.counting import count_types
 from nextword.text.splitting import assign_documents, order_key
 from nextword.text.tokenizer import lookup_tokenizer, train_tokenizer
@@ -48,7 +48,9 @@ def build(kind: str, lowercase: bool, pre_tokenizer: str = "words_and_punctuatio
 def test_fast_ids_are_those_of_the_library(kind: str, lowercase: bool) -> None:
     tokenizer = build("word", lowercase, kind) if kind == "whitespace" else build(kind, lowercase)
     to_ids: Callable[[list[str]], npt.NDArray[np.uint32]] = ChunkEncoder(tokenizer, keep_runs_of_space=kind == "bpe")
-    if kind in ("char", "byte"):
+    if kind in ("word", "whitespace"):
+        to_ids = WordEncoder(tokenizer)
+    elif kind in ("char", "byte"):
         to_ids = CharacterEncoder(tokenizer) if kind == "char" else ByteEncoder(tokenizer)
 
     @settings(max_examples=150, deadline=None)

@@ -19,8 +19,10 @@ from nextword.models.output import SoftmaxOutput
 class LanguageModel(nn.Module):
     """Base of all neural models. Subclasses give ``initial_state``, ``hidden`` and ``operations_per_token``."""
 
-    output: SoftmaxOutput
     embedding: nn.Embedding
+    projection: nn.Linear | None
+    """From the hidden size to the embedding size, where a tied output layer needs it."""
+    output: SoftmaxOutput
     engine: str = "feed-forward"
     """What computes the hidden layer."""
 
@@ -59,13 +61,14 @@ class LanguageModel(nn.Module):
         return self.output.log_prob(self.hidden(probe, state)[0])
 
     def num_parameters(self) -> dict[str, int]:
-        """Numbers of trainable parameters: embedding, hidden (or recurrent) layers, output, total.
+        """Numbers of trainable parameters: embedding, recurrent (or hidden) layers, output with projection, total.
 
         A tied embedding counts once, as embedding.
         """
         total = sum(p.numel() for p in self.parameters() if p.requires_grad)
         embedding = self.embedding.weight.numel()
-        output = sum(p.numel() for p in self.output.parameters() if p is not self.embedding.weight)
+        last = [*self.output.parameters(), *(self.projection.parameters() if self.projection is not None else [])]
+        output = sum(p.numel() for p in last if p is not self.embedding.weight)
         return {"embedding": embedding, "recurrent": total - embedding - output, "output": output, "total": total}
 
 

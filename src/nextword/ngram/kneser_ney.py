@@ -38,7 +38,7 @@ def modified_kneser_ney(request: Request) -> NgramModel:
 
         p(w | h) = (c(h w) - D(c)) / c(h) + (D1 N1 + D2 N2 + D3 N3+)(h .) / c(h) * p(w | h')
 
-    c as for ``kneser_ney``. Equal to ``lmplz`` digit for digit, with one thing that the equations do not say: in the
+    c as for ``kneser_ney``. Equal to ``lmplz``, which includes one thing that the equations do not say: in the
     counts of counts of the lower orders, ``lmplz`` enters the n-gram it meets last by its occurrences instead of its
     adjusted count (``AdjustCounts::Run``, after the loop). That changes n_r by one, which shows in small vocabularies.
     """

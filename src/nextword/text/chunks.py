@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from nextword.text.tokenizer import EOS_ID
+from nextword.text.tokenizer import EOS_ID, UNK_ID
 
 LINE_END = ""
 """Stands for the end of a line among chunks."""
@@ -41,6 +41,12 @@ def split_chunks(lines: list[str], keep_runs_of_space: bool = False) -> list[str
     return [chunk for chunks in whole for chunk in (*chunks, LINE_END)]
 
 
+def plain_word(chunk: str) -> str | None:
+    """The word in a chunk of ASCII letters and digits, which is one word to every rule; None for other chunks."""
+    word = chunk.removeprefix(" ")
+    return word if word.isascii() and word.isalnum() else None
+
+
 class ChunkEncoder:
     """Lines to ids through a dictionary of chunks, which starts anew when it holds more than ``MAX_KNOWN``."""
 
@@ -57,7 +63,27 @@ class ChunkEncoder:
         if len(self._known) > MAX_KNOWN:
             self._known = {LINE_END: (EOS_ID,)}
         known = self._known
-        new = list(set(chunks) - known.keys())
-        for chunk, encoding in zip(new, self._tokenizer.encode_batch_fast(new), strict=True):
-            known[chunk] = tuple(encoding.ids)
+        self._learn([chunk for chunk in set(chunks) if chunk not in known])
         return np.fromiter(chain.from_iterable(map(known.__getitem__, chunks)), dtype=np.uint32)
+
+    def _learn(self, new: list[str]) -> None:
+        for chunk, encoding in zip(new, self._tokenizer.encode_batch_fast(new), strict=True):
+            self._known[chunk] = tuple(encoding.ids)
+
+
+class WordEncoder(ChunkEncoder):
+    """For kind ``word``: looks plain words up in the vocabulary itself and asks the tokenizer for the rest."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self._vocabulary = tokenizer.get_vocab()
+        self._lower = tokenizer.normalizer.normalize_str("A") == "a"
+
+    def _learn(self, new: list[str]) -> None:
+        others = []
+        for chunk in new:
+            if plain := plain_word(chunk):
+                self._known[chunk] = (self._vocabulary.get(plain.lower() if self._lower else plain, UNK_ID),)
+            else:
+                others.append(chunk)
+        super()._learn(others)

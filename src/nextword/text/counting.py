@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from nextword.config import TokenizerParams
-from nextword.text.chunks import split_chunks
+from nextword.text.chunks import plain_word, split_chunks
 from nextword.text.normalizing import normalized
 from nextword.text.tokenizer import EOS, UNK, UNK_CHARACTER, lookup_tokenizer
 
@@ -69,7 +69,11 @@ def count_words(tokenizer: Tokenizer, batches: Iterable[list[str]]) -> Counter[s
 
 def _cut_into_words(tokenizer: Tokenizer, chunks: Counter[str], words: Counter[str]) -> None:
     normalize, cut = tokenizer.normalizer.normalize_str, tokenizer.pre_tokenizer.pre_tokenize_str
+    lower = normalize("A") == "a"
     for chunk, count in chunks.items():
+        if plain := plain_word(chunk):
+            words[plain.lower() if lower else plain] += count
+            continue
         for index, part in enumerate(chunk.split(UNK)):
             if index:
                 words[UNK] += count

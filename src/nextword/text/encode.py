@@ -15,7 +15,7 @@ from tqdm import tqdm
 from nextword.config import TokenizerParams
 from nextword.files import write_json
 from nextword.text.characters import ByteEncoder, CharacterEncoder
-from nextword.text.chunks import ChunkEncoder
+from nextword.text.chunks import ChunkEncoder, WordEncoder
 from nextword.text.counting import TypeCounts, count_types
 from nextword.text.ids import IDS_FILES, IdsWriter, smallest_dtype
 from nextword.text.normalizing import normalized
@@ -102,9 +102,11 @@ class _Encoder:
             self._to_ids = ByteEncoder(tokenizer)
         elif params.kind == "char":
             self._to_ids = CharacterEncoder(tokenizer)
+        elif params.kind == "word":
+            self._to_ids = WordEncoder(tokenizer)
         else:
             self._to_ids = ChunkEncoder(tokenizer, keep_runs_of_space=params.kind == "bpe")
-        self._to_words = None if params.kind == "word" else ChunkEncoder(word_cutter(params))
+        self._to_words = None if params.kind == "word" else WordEncoder(word_cutter(params))
         self.num_special = 1 if unk_id_of(params.kind) is None else 2
         self._num_ids: dict[str, npt.NDArray[np.int64]] = {}
 
