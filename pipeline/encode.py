@@ -4,7 +4,7 @@ from nextword.config import load_params
 from nextword.files import write_json
 from nextword.paths import CORPUS, IDS, REPORTS, RUNS
 from nextword.stage import run_stage
-from nextword.text import coverage_figure, encode_corpus
+from nextword.text import coverage_figure, describe_ids, encode_corpus
 from nextword.tracking import stage_run
 
 
@@ -19,7 +19,7 @@ def main() -> None:
         for name, split in report["splits"].items():
             run.metrics({name: split})
             run.dataset(f"ids/{name}", split["sha256"], IDS / f"{name}.npy", split["num_tokens"])
-            print(f"{name}: {split['num_tokens']:,} tokens, {split['oov_rate']:.2%} out of vocabulary")
+        print(describe_ids(report))
 
 
 if __name__ == "__main__":

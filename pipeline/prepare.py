@@ -4,7 +4,7 @@ from nextword.config import load_params
 from nextword.files import write_json
 from nextword.paths import CORPUS, REPORTS, RUNS
 from nextword.stage import run_stage
-from nextword.text import prepare_corpus
+from nextword.text import describe_corpus, prepare_corpus
 from nextword.tracking import stage_run
 
 
@@ -18,12 +18,7 @@ def main() -> None:
         for name, split in report["splits"].items():
             run.metrics({name: split})
             run.dataset(f"{report['source']}/{name}", split["sha256"], CORPUS / f"{name}.txt", split["num_lines"])
-            print(
-                f"{name}: {split['num_documents']:,} documents, {split['num_lines']:,} lines, "
-                f"{split['num_bytes']:,} bytes"
-            )
-        for kind, dropped in report.get("dropped", {}).items():
-            print(f"dropped {kind}: {dropped}")
+        print(describe_corpus(report))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_values_and_differences_are_of_the_reports(comparison: Comparison) -> No
     ratio, interval = row.difference_parts
     assert ratio == f"×{row.lstm.mean / row.gru.mean:.3f}" and interval.startswith("[1.0")  # noqa: RUF001
     speed = next(row for row in comparison.rows if row.measurement.key == "tokens_per_second")
-    assert speed.difference is not None and speed.difference.method == "Welch t"
+    assert speed.difference is not None and speed.difference.method == "paired t"
     counts = next(row for row in comparison.rows if row.measurement.key == "parameters_recurrent")
     assert counts.difference_parts == ("+80,200", "(×1.33)")  # noqa: RUF001
 

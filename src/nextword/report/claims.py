@@ -68,8 +68,6 @@ class Measurement:
     """ratio: logarithms, shown as LSTM / GRU; difference: shown as LSTM - GRU; exact: counted, no interval."""
     form: Callable[[float | None], str] = number
     margin: float = 0.0
-    pair: bool = True
-    """A seed means the same order of the data for every model; it means nothing for speed."""
     speed: bool = False
     """Compares only where both sides ran in the same way (engine, precision, device, threads)."""
 
@@ -126,11 +124,11 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     ),
     Measurement(
         "tokens_per_second", TRAINING_SPEED, "training speed, tokens a second",
-        _logarithm("tokens_per_second"), "lower", "ratio", count, pair=False, speed=True,
+        _logarithm("tokens_per_second"), "lower", "ratio", count, speed=True,
     ),
     Measurement(
         "seconds_to_best", TRAINING_SPEED, "training seconds to the best epoch",
-        _logarithm("seconds_to_best"), "higher", "ratio", lambda value: number(value, 3), pair=False, speed=True,
+        _logarithm("seconds_to_best"), "higher", "ratio", lambda value: number(value, 3), speed=True,
     ),
     *(
         Measurement(

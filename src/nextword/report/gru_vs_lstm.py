@@ -118,7 +118,7 @@ def _row(measurement: Measurement, lstm: Neural, gru: Neural, confidence: float)
             return None
         note = f"{' and '.join(lost)}: every seed diverged"
         return ComparisonRow(measurement, gru.name, estimates[0], estimates[1], None, "undecided", note)
-    gap = difference(a, b, confidence, pair=measurement.pair)
+    gap = difference(a, b, confidence, pair=True)
     verdict, note = judge(measurement, gap), "one seed a side" if gap.method == "none" else ""
     if measurement.speed and (unlike := _unlike(lstm, gru)):
         verdict, note = "undecided", f"not like for like: {unlike}"
@@ -184,10 +184,10 @@ def _notes(reports: Reports, rows: tuple[ComparisonRow, ...]) -> list[str]:
         "claim, contradicted where it excludes it on the other, else undecided. Exact counts are compared directly. "
         f"\"Comparable on most tasks\" is read as: the GRU's perplexity is at most {COMPARABLE:.0%} above the LSTM's, "
         "so there the limit is not zero but this margin.",
-        "The same seed means the same order of the data, so perplexities and epochs are compared by paired t over the "
-        f"common seeds{f' ({paired})' if paired else ''}; speed and seconds by Welch's t. The intervals cover the "
-        "spread over seeds alone: not other test text, not other settings. Nothing is corrected for the number of "
-        "rows.",
+        "The same seed means the same order of the data and the same share of the machine, so all differences are by "
+        f"paired t over the common seeds{f' ({paired})' if paired else ''}, by Welch's t where they share fewer "
+        "than two. The intervals cover the spread over seeds alone: not other test text, not other settings. Nothing "
+        "is corrected for the number of rows.",
     ]
     if any(row.measurement.speed and row.note for row in rows):
         notes.append(
