@@ -92,10 +92,8 @@ def main() -> None:
         text, corpus = folder / "text.txt", folder / "corpus"
         generate_text(text, arguments.megabytes * 10**6, arguments.types)
         size = text.stat().st_size
-        print(
-            f"{size / 1e6:.0f} MB of text\n"
-            f"{'':16}{'seconds':>9}{'CPU s':>8}{'MB/s':>8}{'peak MB':>9}{'tokens':>14}{'bound MB':>10}"
-        )
+        print(f"{size / 1e6:.0f} MB of text")
+        print(f"{'':16}{'seconds':>9}{'CPU s':>8}{'MB/s':>8}{'peak MB':>9}{'tokens':>14}{'bound MB':>10}")
         row("prepare", measure(PREPARE, str(text), str(corpus)), size, 0)
         for kind in arguments.kinds:
             result = measure(ENCODE, kind, str(corpus), str(folder / kind))

@@ -4,7 +4,7 @@ from nextword.config import load_params
 from nextword.files import write_json
 from nextword.paths import CORPUS, IDS, REPORTS, RUNS
 from nextword.stage import run_stage
-from nextword.text import coverage_figure, describe_ids, encode_corpus
+from nextword.text import coverage_figure, describe_ids, encode_corpus, load_ids
 from nextword.tracking import stage_run
 
 
@@ -16,9 +16,8 @@ def main() -> None:
         write_json(REPORTS / "ids.json", report)
         run.artifact(REPORTS / "ids.json")
         run.figure(coverage_figure(report), "coverage.svg")
-        for name, split in report["splits"].items():
-            run.metrics({name: split})
-            run.dataset(f"ids/{name}", split["sha256"], IDS / f"{name}.npy", split["num_tokens"])
+        run.metrics(report["splits"])
+        run.ids(load_ids(IDS), "train", "valid", "test")
         print(describe_ids(report))
 
 

@@ -7,6 +7,7 @@ from nextword.evaluation.neural import evaluate_model
 from nextword.files import write_json
 from nextword.paths import IDS, MODELS, NATS, REPORTS, RUNS
 from nextword.stage import run_stage
+from nextword.text import load_ids
 from nextword.tracking import stage_run
 
 
@@ -16,6 +17,7 @@ def main(name: str) -> None:
     params.require_model(name)
     config = params.evaluate.model_dump()
     with stage_run(params.tracking, f"evaluate@{name}", config, RUNS / "evaluate" / f"{name}.json") as run:
+        run.ids(load_ids(IDS), "train", "valid", "test")
 
         def on_result(seed: int, splits: dict[str, Any]) -> None:
             with run.child(f"{name} seed {seed}", {"seed": seed}) as child:

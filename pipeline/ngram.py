@@ -6,6 +6,7 @@ from nextword.files import write_json
 from nextword.paths import IDS, MODELS, NATS, REPORTS, RUNS
 from nextword.report.plots import ngram_order_figure, sparsity_figure
 from nextword.stage import run_stage
+from nextword.text import load_ids
 from nextword.tracking import stage_run
 
 
@@ -13,6 +14,7 @@ def main() -> None:
     """Run the stage."""
     params = load_params()
     with stage_run(params.tracking, "ngram", params.ngram.model_dump(), RUNS / "ngram.json") as run:
+        run.ids(load_ids(IDS), "train", "valid", "test")
         report = study_ngrams(params.ngram, IDS, MODELS / "ngram", NATS / "ngram")
         write_json(REPORTS / "ngram.json", report)
         run.artifact(REPORTS / "ngram.json")

@@ -6,6 +6,7 @@ from typing import Any
 from nextword.config import load_params
 from nextword.paths import IDS, MODELS, REPORTS, RUNS, WORK
 from nextword.stage import run_stage
+from nextword.text import load_ids
 from nextword.tracking import stage_run
 from nextword.training.run import finish, train_model
 from nextword.training.worker import Job
@@ -18,9 +19,10 @@ def main(name: str) -> None:
     config = {"train": params.train.model_dump(), "model": params.models[name].model_dump()}
     with (
         stage_run(params.tracking, f"train@{name}", config, RUNS / "train" / f"{name}.json") as run,
-        ExitStack() as open,
+        ExitStack() as stack,
     ):
-        seeds = {s: open.enter_context(run.child(f"{name} seed {s}", {"seed": s})) for s in params.seeds_of(name)}
+        run.ids(load_ids(IDS), "train", "valid")
+        seeds = {s: stack.enter_context(run.child(f"{name} seed {s}", {"seed": s})) for s in params.seeds_of(name)}
         logged: set[int] = set()
 
         def on_row(job: Job, row: dict[str, Any]) -> None:

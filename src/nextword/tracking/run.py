@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
+    from nextword.text.ids import EncodedCorpus
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -143,6 +145,12 @@ class Run:
             client.log_inputs(run_id, [DatasetInput(dataset, [context])])
 
         self._call(f"record the data set {name}", send)
+
+    def ids(self, corpus: EncodedCorpus, *splits: str) -> None:
+        """Record splits of an encoded corpus as data sets."""
+        for name in splits:
+            split = corpus[name]
+            self.dataset(f"ids/{name}", split.sha256, corpus.folder / f"{name}.npy", split.num_tokens)
 
     def note(self, markdown: str) -> None:
         """Set the text shown on top of the run's page (Markdown, tables too)."""
