@@ -107,22 +107,21 @@ def evaluate_model(
     devices = find_devices(params.train.accelerator)
     nats_out.mkdir(parents=True, exist_ok=True)
 
-    def score(seed: int) -> dict[str, Any]:
-        model = load_model(models / f"seed-{seed}", devices.accelerator)
-        result: dict[str, Any] = {}
-        for key, split in splits.items():
-            result[key] = {}
-            for protocol in PROTOCOLS:
-                nats, ranks = score_split(model, split, protocol, params.evaluate.batch_size)
-                np.save(nats_out / f"seed-{seed}.{key}.{protocol}.npy", nats)
-                result[key][protocol] = scorers[key].summarize(nats, ranks)
-        return result
+    def score(task: tuple[int, str, Protocol]) -> dict[str, Any]:
+        seed, key, protocol = task
+        nats, ranks = score_split(loaded[seed], splits[key], protocol, params.evaluate.batch_size)
+        np.save(nats_out / f"seed-{seed}.{key}.{protocol}.npy", nats)
+        return scorers[key].summarize(nats, ranks)
 
-    # One thread a seed: a step of a recurrent model is too small to share, and kernels run outside Python's lock.
+    # One thread a task: a step of a recurrent model is too small to share, and kernels run outside Python's lock.
     torch.set_num_threads(1)
+    loaded = {seed: load_model(models / f"seed-{seed}", devices.accelerator) for seed in seeds}
+    tasks = [(seed, key, protocol) for seed in seeds for key in splits for protocol in PROTOCOLS]
     runs = []
     with ThreadPoolExecutor(len(devices.cores) if devices.accelerator == "cpu" else 1) as pool:
-        for seed, result in zip(seeds, pool.map(score, seeds), strict=True):
+        results = pool.map(score, tasks)
+        for seed in seeds:
+            result = {key: {protocol: next(results) for protocol in PROTOCOLS} for key in splits}
             runs.append({"seed": seed, "splits": result})
             on_result(seed, result)
     return {"model": name, "kind": params.models[name].kind, "runs": runs}
