@@ -8,6 +8,7 @@ from nextword.paths import IDS, MODELS, REPORTS, RUNS, WORK
 from nextword.stage import run_stage
 from nextword.text import load_ids
 from nextword.tracking import stage_run
+from nextword.training.progress import CONDITIONS, OUTCOMES, curves
 from nextword.training.run import finish, train_model
 from nextword.training.worker import Job
 
@@ -26,16 +27,16 @@ def main(name: str) -> None:
         logged: set[int] = set()
 
         def on_row(job: Job, row: dict[str, Any]) -> None:
-            seeds[job.seed].metric_rows([row])
+            seeds[job.seed].metric_rows([curves(row)])
             logged.add(job.seed)
 
         report = train_model(params, name, IDS, MODELS / name, WORK, on_row)
         for result in report["runs"]:
             seed = seeds[result["seed"]]
             if result["seed"] not in logged:
-                seed.metric_rows(result["history"])
-            seed.metrics({"final": {key: value for key, value in result.items() if key != "history"}})
-            seed.tags({key: result[key] for key in ("status", "engine", "precision", "device", "threads")})
+                seed.metric_rows(map(curves, result["history"]))
+            seed.metrics({key: result[key] for key in OUTCOMES})
+            seed.tags({key: result[key] for key in CONDITIONS})
         best = min(report["runs"], key=lambda result: result["valid_perplexity"] or float("inf"))
         run.metrics({"parameters": report["num_parameters"], "best_valid_perplexity": best["valid_perplexity"]})
         if params.tracking.register_models:

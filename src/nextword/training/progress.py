@@ -10,6 +10,21 @@ from tqdm import tqdm
 
 from nextword.training.worker import Job
 
+CURVES = (
+    "step", "seconds", "tokens", "train_perplexity", "valid_perplexity", "tokens_per_second", "learning_rate",
+    "grad_norm", "clipped_share",
+)  # fmt: skip
+"""What is drawn of a run against its steps."""
+OUTCOMES = ("epochs", "best_epoch", "seconds_to_best", "tokens_to_best", "peak_memory_bytes")
+"""What is one number a run."""
+CONDITIONS = ("status", "engine", "precision", "device", "num_devices", "threads")
+"""What a run's figures were got under."""
+
+
+def curves(row: dict[str, Any]) -> dict[str, Any]:
+    """The part of a row of progress that is drawn."""
+    return {key: row[key] for key in CURVES if key in row}
+
 
 class Progress:
     """One bar for all runs of a model, in tokens.
