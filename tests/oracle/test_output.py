@@ -31,6 +31,15 @@ def test_sum_nats_equals_cross_entropy(monkeypatch: pytest.MonkeyPatch, chunk_lo
     assert torch.equal(order.gather(1, rank[:, None])[:, 0], targets)
 
 
+def test_a_second_backward_is_refused() -> None:
+    layer = SoftmaxOutput(V, E)
+    torch.nn.init.normal_(layer.weight)
+    loss = layer.sum_nats(torch.randn(N, E), torch.randint(V, (N,)))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
 def test_bfloat16_stays_close() -> None:
     torch.manual_seed(0)
     layer = SoftmaxOutput(V, E)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-CHUNK_LOGITS = 1 << 20
-"""Logits held at a time; a chunk of this size stays in a CPU's cache and fills a GPU."""
+CHUNK_LOGITS = 1 << 22
+"""Logits held at a time: few enough to be cheap to hold, enough to make large matrix products."""
 
 
 class _SumCrossEntropy(torch.autograd.Function):
@@ -36,7 +36,8 @@ class _SumCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         hidden, weight, bias = hidden_NE.to(compute), weight_VE.to(compute), bias_V.to(compute)
         grad_hidden = torch.empty_like(hidden)
-        grad_weight, grad_bias = torch.zeros_like(weight_VE), torch.zeros_like(bias_V)
+        grad_weight: Tensor | None = None
+        grad_bias = torch.zeros_like(bias_V)
         total = torch.zeros((), dtype=bias_V.dtype, device=hidden.device)
         size = max(1, CHUNK_LOGITS // weight.shape[0])
         for start in range(0, len(targets_N), size):
@@ -45,8 +46,11 @@ class _SumCrossEntropy(torch.autograd.Function):
             total -= d.gather(1, y).to(total.dtype).sum()
             d.exp_().scatter_add_(1, y, d.new_full((1, 1), -1.0).expand_as(y))
             torch.mm(d, weight, out=grad_hidden[start : start + size])
-            grad_weight += torch.mm(d.t(), h)
+            part = torch.mm(d.t(), h)
+            grad_weight = part.to(weight_VE.dtype) if grad_weight is None else grad_weight.add_(part)
             grad_bias += d.sum(0)
+        assert grad_weight is not None
+        ctx.spent = False
         ctx.save_for_backward(grad_hidden.to(hidden_NE.dtype), grad_weight, grad_bias)
         return total
 
@@ -54,8 +58,12 @@ class _SumCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         grad = grads[0]
-        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
-        return grad_hidden * grad, grad_weight * grad, grad_bias * grad, None, None
+        if ctx.spent:
+            raise RuntimeError("the loss was back-propagated a second time; compute it again")
+        ctx.spent = True
+        # In place: the largest of these is as large as the embedding.
+        grad_hidden, grad_weight, grad_bias = (saved.mul_(grad) for saved in ctx.saved_tensors)
+        return grad_hidden, grad_weight, grad_bias, None, None
 
 
 class SoftmaxOutput(nn.Module):
