@@ -154,6 +154,17 @@ def test_divergence_is_a_result(tiny_ids: Path, tiny_params: Params, tmp_path: P
     assert all(torch.isfinite(weight).all() for weight in weights)
 
 
+def test_early_stopping_and_plateau(tiny_ids: Path, tiny_params: Params, tmp_path: Path) -> None:
+    """Weights that do not move give no better valid loss: the run stops after the epochs of its patience."""
+    model = tiny_params.models["lstm"].model_copy(update={"learning_rate": 1e-30, "seeds": (0,)})
+    schedule = tiny_params.train.schedule.model_copy(update={"kind": "plateau"})
+    params = with_train(tiny_params, max_epochs=6, early_stopping_patience=2, schedule=schedule, optimizer="sgd")
+    report, _ = train(params.model_copy(update={"models": {"lstm": model}}), "lstm", tiny_ids, tmp_path)
+    (run,) = report["runs"]
+    assert (run["epochs"], run["best_epoch"], run["status"]) == (3, 1, "finished")
+    assert run["history"][0]["learning_rate"] == 1e-30
+
+
 def test_one_failing_run_does_not_stop_the_others(tiny_ids: Path, tiny_params: Params, tmp_path: Path) -> None:
     blocked = tmp_path / "work" / "lstm" / "seed-1" / "model"
     blocked.parent.mkdir(parents=True)
