@@ -110,6 +110,31 @@ def test_parameter_counts_by_hand() -> None:
     assert projected == {"embedding": 3200, "recurrent": 40 * 73, "output": 100 + 40 * 32, "total": 7500}
 
 
+@pytest.mark.parametrize("kind", ["lstm", "nnlm"])
+def test_untied_weights_are_drawn_in_a_fixed_order(kind: str) -> None:
+    """Embedding, then output: a seed means the same weights in every process."""
+    window = {"window": 2} if kind == "nnlm" else {}
+    params = ModelParams(kind=kind, embedding_size=7, hidden_size=7, tie_weights=False, init_scale=1e-9, **window)
+    drawn: list[torch.Tensor] = []
+    uniform = torch.nn.init.uniform_
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.init, "uniform_", lambda w, *bounds: drawn.append(w) or uniform(w, *bounds))
+        model = build_model(params, V, 0)
+    assert [id(w) for w in drawn if w.shape[0] == V] == [id(model.embedding.weight), id(model.output.weight)]
+
+
+def test_operations_by_hand() -> None:
+    size = {"embedding_size": 5, "hidden_size": 7}
+    tied = build_model(ModelParams(kind="gru_reset_after", num_layers=2, **size), V, 0).operations_per_token()
+    assert tied == {
+        "recurrent": 2 * 21 * (5 + 7 + 7 + 7),
+        "output": 2 * (V * 5 + 5 * 7),
+        "total": 2 * 21 * 26 + 2 * 150,
+    }
+    wide = ModelParams(kind="nnlm", window=2, direct_connections=True, tie_weights=False, **size)
+    assert build_model(wide, V, 0).operations_per_token() == {"recurrent": 140, "output": 2 * V * 17, "total": 922}
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [

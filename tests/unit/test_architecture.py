@@ -11,6 +11,7 @@ SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "pipeline").glob("*.py")])
 ORDER = [
     "files",
     "paths",
+    "perplexity",
     "stage",
     "config",
     "text",

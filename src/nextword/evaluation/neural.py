@@ -16,14 +16,12 @@ from nextword.config import Params
 from nextword.evaluation.rule import Scorer
 from nextword.models.language_model import LanguageModel
 from nextword.text.ids import EncodedCorpus, Split, load_ids
-from nextword.text.streams import segment_windows
+from nextword.text.streams import SEGMENT_STEPS, segment_windows
 from nextword.training.artifacts import load_description, load_model
 from nextword.training.placement import find_devices
 
 Protocol = Literal["stateful", "reset"]
 PROTOCOLS: tuple[Protocol, ...] = ("stateful", "reset")
-STEPS = 256
-"""Time steps scored at a time; no figure depends on it."""
 
 
 @torch.inference_mode()
@@ -47,7 +45,7 @@ def score_split(
     nats = np.full(split.num_tokens, np.nan, np.float32)
     ranks = np.zeros(split.num_tokens, np.int32)
     state: Any = None
-    for window in segment_windows(split.ids, starts, batch_size, STEPS):
+    for window in segment_windows(split.ids, starts, batch_size, SEGMENT_STEPS):
         if window.first:
             state = model.initial_state(window.tokens.shape[1])
         log_prob, rank, state = model.score_and_rank(torch.from_numpy(window.tokens).to(device), state)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nextword.perplexity import perplexity
 from nextword.text.ids import EncodedCorpus, Split
 
 Nats = NDArray[np.floating[Any]]
@@ -75,13 +76,6 @@ class Scorer:
             "by_frequency": _buckets(nats, self.target_counts, FREQUENCY_EDGES),
             "by_position": _buckets(nats, self.positions, POSITION_EDGES),
         }
-
-
-def perplexity(nats: float, num_targets: int | None) -> float | None:
-    """exp(nats / num_targets), or None where that is infinite or there is no target."""
-    if not num_targets or not math.isfinite(nats) or nats / num_targets > 700:
-        return None
-    return math.exp(nats / num_targets)
 
 
 def _ratio(value: float, of: int | None) -> float | None:

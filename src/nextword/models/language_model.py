@@ -8,16 +8,17 @@ Shapes: T time steps, B batch, N = T*B positions (time major), E size of what en
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from nextword.config import ModelParams
 from nextword.models.output import SoftmaxOutput
 
 
 class LanguageModel(nn.Module):
-    """Base of all neural models. Subclasses give ``initial_state``, ``hidden`` and ``operations_per_token``."""
+    """Base of all neural models. Subclasses give ``initial_state`` and ``hidden``."""
 
     embedding: nn.Embedding
     projection: nn.Linear | None
@@ -25,6 +26,25 @@ class LanguageModel(nn.Module):
     output: SoftmaxOutput
     engine: str = "feed-forward"
     """What computes the hidden layer."""
+
+    def _build_output(self, params: ModelParams, vocab_size: int, width: int) -> None:
+        """Make ``projection`` and ``output`` and draw the weights of ``embedding`` and ``output``, in this order.
+
+        Args:
+            params: sizes, tying, ``init_scale``.
+            vocab_size: V.
+            width: of what the hidden part hands to an untied output layer.
+        """
+        project = params.tie_weights and params.hidden_size != params.embedding_size
+        self.projection = nn.Linear(params.hidden_size, params.embedding_size, bias=False) if project else None
+        embedding = cast(nn.Parameter, self.embedding.weight)
+        self.output = SoftmaxOutput(
+            vocab_size,
+            params.embedding_size if params.tie_weights else width,
+            tied=embedding if params.tie_weights else None,
+        )
+        for weight in [embedding] if params.tie_weights else [embedding, self.output.weight]:
+            nn.init.uniform_(weight, -(params.init_scale or 0.1), params.init_scale or 0.1)
 
     def initial_state(self, batch: int) -> Any:
         """State at the start of a text: nothing read but one ``<eos>``."""
@@ -36,7 +56,11 @@ class LanguageModel(nn.Module):
 
     def operations_per_token(self) -> dict[str, int]:
         """Floating-point operations of the matrix products for one token forward (a multiply-add counts two)."""
-        raise NotImplementedError
+        last = [self.output.weight, *(self.projection.parameters() if self.projection is not None else [])]
+        apart = {id(weight) for weight in [self.embedding.weight, *last]}
+        hidden = 2 * sum(p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in apart)
+        output = 2 * sum(weight.numel() for weight in last)
+        return {"recurrent": hidden, "output": output, "total": hidden + output}
 
     def sum_nats(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Sum of ``-log p`` over a window in nats, differentiable, and the state after it."""

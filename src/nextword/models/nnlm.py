@@ -5,14 +5,13 @@ Shapes: T time steps, B batch, N = T*B positions, W window (n - 1 words), E embe
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nextword.config import ModelParams
 from nextword.models.language_model import LanguageModel
-from nextword.models.output import SoftmaxOutput
 
 
 class WindowState(NamedTuple):
@@ -44,15 +43,7 @@ class NNLM(LanguageModel):
         self.layer = nn.Linear(width, params.hidden_size)
         self.dropout = nn.Dropout(params.dropout)
         self.direct_connections = params.direct_connections
-        project = params.tie_weights and params.hidden_size != params.embedding_size
-        self.projection = nn.Linear(params.hidden_size, params.embedding_size, bias=False) if project else None
-        self.output = SoftmaxOutput(
-            vocab_size,
-            params.embedding_size if params.tie_weights else params.hidden_size + width * params.direct_connections,
-            tied=cast(nn.Parameter, self.embedding.weight) if params.tie_weights else None,
-        )
-        for weight in {self.embedding.weight, self.output.weight}:
-            nn.init.uniform_(weight, -(params.init_scale or 0.1), params.init_scale or 0.1)
+        self._build_output(params, vocab_size, params.hidden_size + width * params.direct_connections)
 
     def initial_state(self, batch: int) -> WindowState:  # noqa: D102
         shape = (self.window, batch)
@@ -69,10 +60,3 @@ class NNLM(LanguageModel):
         if self.direct_connections:
             h = torch.cat([h, x.to(h.dtype)], dim=-1)
         return h, WindowState(history[-self.window :])
-
-    def operations_per_token(self) -> dict[str, int]:  # noqa: D102
-        hidden = 2 * self.layer.weight.numel()
-        output = 2 * self.output.weight.numel()
-        if self.projection is not None:
-            output += 2 * self.projection.weight.numel()
-        return {"recurrent": hidden, "output": output, "total": hidden + output}

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from nextword.config import ModelParams
 from nextword.models.cells import CELLS, LSTM, Cell, CellState
 from nextword.models.language_model import LanguageModel
-from nextword.models.output import SoftmaxOutput
 from nextword.models.scan import resolve_engine, scan
 
 
@@ -44,13 +43,7 @@ class RecurrentLM(LanguageModel):
         sizes = [params.embedding_size, *[params.hidden_size] * params.num_layers]
         self.layers = nn.ModuleList(cell(i, h) for i, h in pairwise(sizes))
         self.dropout = nn.Dropout(params.dropout)
-        project = params.tie_weights and params.hidden_size != params.embedding_size
-        self.projection = nn.Linear(params.hidden_size, params.embedding_size, bias=False) if project else None
-        self.output = SoftmaxOutput(
-            vocab_size,
-            params.embedding_size if params.tie_weights else params.hidden_size,
-            tied=cast(nn.Parameter, self.embedding.weight) if params.tie_weights else None,
-        )
+        self._build_output(params, vocab_size, params.hidden_size)
         self._initialize(params)
 
     @property
@@ -60,8 +53,6 @@ class RecurrentLM(LanguageModel):
 
     def _initialize(self, params: ModelParams) -> None:
         scale = params.init_scale or params.hidden_size**-0.5
-        for weight in {self.embedding.weight, self.output.weight}:
-            nn.init.uniform_(weight, -(params.init_scale or 0.1), params.init_scale or 0.1)
         if self.projection is not None:
             nn.init.uniform_(self.projection.weight, -scale, scale)
         for layer in self.cells:
@@ -85,10 +76,3 @@ class RecurrentLM(LanguageModel):
         if self.projection is not None:
             x = self.projection(x)
         return x.flatten(0, 1), RecurrentState(tokens_TB[-1], tuple(states))
-
-    def operations_per_token(self) -> dict[str, int]:  # noqa: D102
-        recurrent = sum(2 * p.numel() for layer in self.cells for p in layer.parameters() if p.dim() == 2)
-        output = 2 * self.output.weight.numel()
-        if self.projection is not None:
-            output += 2 * self.projection.weight.numel()
-        return {"recurrent": recurrent, "output": output, "total": recurrent + output}

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nextword.paths import IDS
 from nextword.text.source import SPLITS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-IDS_FOLDER = Path("data/ids")
 _OF_SPLIT = [f"{split}{suffix}" for split in SPLITS for suffix in (".npy", ".documents.npy")]
 IDS_FILES = frozenset([*_OF_SPLIT, "tokenizer.json", "vocabulary.json", "meta.json"])
 
@@ -162,7 +162,7 @@ class EncodedCorpus:
         return "\n".join(self.tokenizer.decode_batch(lines, skip_special_tokens=False))
 
 
-def load_ids(folder: Path = IDS_FOLDER) -> EncodedCorpus:
+def load_ids(folder: Path = IDS) -> EncodedCorpus:
     """Open what stage `encode` wrote. Ids are memory-mapped, so this takes no time and no memory.
 
     Raises:

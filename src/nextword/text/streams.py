@@ -58,6 +58,10 @@ class Columns:
             yield np.ascontiguousarray(self.columns[:, start : start + self.bptt].T, dtype=np.int64)
 
 
+SEGMENT_STEPS = 256
+"""Time steps in a window of segments; no figure depends on it."""
+
+
 class SegmentWindow(NamedTuple):
     """A window over several segments (lines or documents) side by side."""
 

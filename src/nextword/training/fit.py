@@ -18,6 +18,7 @@ from safetensors.torch import save_model as save_weights
 
 from nextword.files import write_json
 from nextword.models import build_model
+from nextword.perplexity import perplexity
 from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 from nextword.training.artifacts import ModelDescription, save_model
@@ -39,7 +40,7 @@ def fit(job: Job) -> None:
     model_params = job.params.models[job.model]
     model = build_model(model_params, corpus.vocab_size, corpus.eos_id)
     steps = len(Columns(corpus["train"].ids, params.batch_size, params.bptt))
-    module = LanguageModelModule(model, params, model_params.learning_rate, steps, params.batch_size // job.devices)
+    module = LanguageModelModule(model, params, model_params.learning_rate, steps)
     recorder = Recorder(job)
     callbacks: list[Callback] = [recorder]
     if params.early_stopping_patience is not None:
@@ -138,7 +139,7 @@ class Recorder(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
         valid = float(trainer.callback_metrics["valid_nats_per_target"])
-        row = self._row(trainer, pl_module, self.seconds) | {"valid_perplexity": _perplexity(valid)}
+        row = self._row(trainer, pl_module, self.seconds) | {"valid_perplexity": perplexity(valid, 1)}
         if valid < self.best:
             self.best = valid
             if trainer.is_global_zero:
@@ -174,7 +175,7 @@ class Recorder(Callback):
             "seconds": seconds,
             "tokens_per_second": self.tokens / seconds if seconds else None,
             "total_tokens": self.job.params.train.max_epochs * self._epoch_tokens(trainer),
-            "train_perplexity": _perplexity(nats / targets) if targets else None,
+            "train_perplexity": perplexity(nats, targets),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "grad_norm": module.recent_grad_norms[-1] if module.recent_grad_norms else None,
             "clipped_share": module.num_clipped / max(1, module.num_steps),
@@ -189,11 +190,6 @@ class Recorder(Callback):
             return
         with self.rows_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-
-
-def _perplexity(nats_per_target: float) -> float | None:
-    value = math.exp(nats_per_target) if nats_per_target < 700 else math.inf
-    return value if math.isfinite(value) else None
 
 
 def _peak_memory(accelerator: str) -> int:

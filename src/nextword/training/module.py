@@ -17,11 +17,8 @@ from torchmetrics.aggregation import SumMetric
 from nextword.config import TrainParams
 from nextword.models.language_model import LanguageModel, detach
 from nextword.text.ids import EncodedCorpus
-from nextword.text.streams import Columns, SegmentWindow, segment_windows
+from nextword.text.streams import SEGMENT_STEPS, Columns, SegmentWindow, segment_windows
 from nextword.training.schedule import build_optimizer, build_scheduler
-
-EVALUATION_STEPS = 256
-"""Time steps in a window of evaluation; no figure depends on it."""
 
 
 class Diverged(Exception):
@@ -45,15 +42,12 @@ class LanguageModelModule(pl.LightningModule):
         params: optimizer, schedule, clipping.
         learning_rate: peak of the schedule.
         steps_per_epoch: windows in an epoch.
-        local_batch: columns of this process.
     """
 
-    def __init__(
-        self, model: LanguageModel, params: TrainParams, learning_rate: float, steps_per_epoch: int, local_batch: int
-    ) -> None:
+    def __init__(self, model: LanguageModel, params: TrainParams, learning_rate: float, steps_per_epoch: int) -> None:
         super().__init__()
         self.model, self.train_params, self.learning_rate = model, params, learning_rate
-        self.steps_per_epoch, self.local_batch = steps_per_epoch, local_batch
+        self.steps_per_epoch = steps_per_epoch
         self.state: Any = None
         self.train_nats, self.train_targets = SumMetric(), SumMetric()
         self.valid_nats, self.valid_targets = SumMetric(), SumMetric()
@@ -134,7 +128,7 @@ class _Loader:
 
 class _SegmentLoader:
     def __init__(self, ids: NDArray[Any], starts: NDArray[Any], batch_size: int, rank: int, world_size: int) -> None:
-        self.arguments = (ids, starts, batch_size, EVALUATION_STEPS, rank, world_size)
+        self.arguments = (ids, starts, batch_size, SEGMENT_STEPS, rank, world_size)
 
     def __iter__(self) -> Any:
         return segment_windows(*self.arguments)
