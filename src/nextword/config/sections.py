@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nextword.config.base import Count, Fraction, Positive, Section, Seed
+from nextword.config.base import Count, Fraction, NonNegative, Positive, Section, Seed
 from nextword.config.corpus import CorpusParams, TokenizerParams
 
 
@@ -53,6 +53,8 @@ class ModelParams(Section):
 
     kind: str
     """Name in ``nextword.models.MODELS``."""
+    group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "main"
+    """Models of a group are trained alike and compare; ``ablation`` has a table of its own in the report."""
     embedding_size: Count = 200
     hidden_size: Count = 200
     num_layers: Count = 1
@@ -62,17 +64,48 @@ class ModelParams(Section):
     """NNLM only: Bengio's optional linear map from the embeddings to the output."""
     tie_weights: bool = True
     """Share the input embedding with the output layer (Press & Wolf 2017; Inan et al. 2017)."""
+    connection: Literal["plain", "residual", "highway", "dense"] = "plain"
+    """What a layer reads: the layer below; that plus what the layer below read (He 2015); a gated mixture of the two
+    (Srivastava 2015); the outputs of all layers below (Huang 2017)."""
+    bidirectional: bool = False
+    """Predict each word from the words before it and the words after it: pseudo-perplexity, in a table of its own."""
     dropout: Fraction = 0.0
     """On the embedding, between layers and before the output."""
+    dropout_input: Fraction | None = None
+    """On the embedding; null takes ``dropout``."""
+    dropout_hidden: Fraction | None = None
+    """Between layers; null takes ``dropout``."""
+    dropout_output: Fraction | None = None
+    """Before the output layer; null takes ``dropout``."""
+    dropout_embedding: Fraction = 0.0
+    """Share of the types whose embedding is dropped whole in a window (Gal & Ghahramani 2016)."""
+    weight_drop: Fraction = 0.0
+    """Share of the recurrent weights dropped for a window (Merity 2018)."""
+    variational: bool = False
+    """One dropout mask for all time steps of a window (Gal & Ghahramani 2016) instead of one a step."""
+    activation_penalty: NonNegative = 0.0
+    """AR: factor of the mean square of the last layer's outputs after dropout, added to the loss (Merity 2017)."""
+    temporal_penalty: NonNegative = 0.0
+    """TAR: factor of the mean square of the change of the last layer's output from step to step (Merity 2017)."""
+    recurrent_init: Literal["uniform", "orthogonal", "identity"] = "uniform"
+    """Recurrent matrices at the start; identity with kind rnn_relu is the IRNN (Le 2015)."""
+    recurrent_scale: Positive | None = None
+    """Factor of an orthogonal or identity recurrent matrix; null: 1."""
     init_scale: Positive | None = None
     """Weights are drawn from U(-init_scale, init_scale); null: 1/sqrt(hidden_size), embeddings 0.1."""
     forget_bias: float | None = None
-    """LSTM only: initial bias of the forget gate; null leaves it to the cell (1.0; Jozefowicz 2015)."""
-    engine: Literal["auto", "scan", "fused"] = "auto"
+    """Cells with a forget gate: its initial bias; null leaves it to the cell (1.0; Jozefowicz 2015)."""
+    engine: Literal["auto", "fused", "compiled", "scan", "loop"] = "auto"
+    """What runs the recurrent layers (nextword.models.scan); auto takes the fastest that computes the cell."""
+    checkpoint_steps: Count | None = None
+    """Keep activations of the recurrent layers only at each so many steps and compute them again in the backward
+    pass: memory for time, the same numbers. null keeps all."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of the schedule."""
     seeds: tuple[Seed, ...] | None = None
     """Seeds of this model; null takes ``train.seeds``."""
+    max_epochs: Count | None = None
+    """Epochs of this model; null takes ``train.max_epochs``."""
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -105,7 +138,10 @@ class TrainParams(Section):
     max_epochs: Count = 6
     early_stopping_patience: Annotated[int, Field(ge=0)] | None = None
     """Stop after this many epochs without a better valid loss; null trains to the end. The best epoch is kept."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "nt_asgd"] = "adamw"
+    """nt_asgd: SGD that starts to average its weights once the valid loss stops falling (Merity 2018)."""
+    nonmonotone_interval: Count = 5
+    """nt_asgd: averaging starts when the valid loss is no better than its best of more than so many epochs ago."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     momentum: Fraction = 0.0
     """sgd only."""
@@ -189,6 +225,10 @@ class Params(Section):
         """Raise ValueError where params.yaml has no model ``name``."""
         if name not in self.models:
             raise ValueError(f"no model {name!r} in params.yaml; models: {', '.join(self.models)}")
+
+    def epochs_of(self, model: str) -> int:
+        """Epochs for which ``model`` is trained."""
+        return self.models[model].max_epochs or self.train.max_epochs
 
     def seeds_of(self, model: str) -> tuple[int, ...]:
         """Seeds with which ``model`` is trained."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nextword.config import ModelParams
-from nextword.models.cells import CELLS, LSTM, Cell, CellState
+from nextword.models.cells import CELLS, Cell, CellState
 from nextword.models.language_model import LanguageModel
 from nextword.models.scan import resolve_engine, scan
 
@@ -58,7 +58,6 @@ class RecurrentLM(LanguageModel):
         for layer in self.cells:
             layer.initialize(scale)
             if params.forget_bias is not None:
-                assert isinstance(layer, LSTM)
                 layer.set_forget_bias(params.forget_bias)
 
     def initial_state(self, batch: int) -> RecurrentState:  # noqa: D102
