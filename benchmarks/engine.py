@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from nextword.models.cells import CELLS, Cell
-from nextword.models.scan import Engine, resolve_engine, scan
+from nextword.models.scan import Engine, resolve_engine, scan, why_not
 
 SIZES = {"cpu": [(32, 35, 128), (20, 35, 200), (20, 35, 650), (64, 64, 256)],
          "cuda": [(20, 35, 200), (20, 35, 650), (20, 35, 1500)]}  # fmt: skip
@@ -53,7 +53,7 @@ def matrices(cell: Cell) -> int:
 
 def engines_of(cell: type[Cell]) -> list[Engine]:
     """Engines that compute ``cell``."""
-    return (["fused"] if cell.fused is not None else []) + ["scan", "loop"]
+    return (["fused"] if cell.fused is not None else []) + (["compiled"] if why_not(cell) is None else []) + ["scan", "loop"]
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def main() -> None:
     sizes = [tuple(map(int, size.split(","))) for size in arguments.sizes] if arguments.sizes else SIZES[device]
     name = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {arguments.threads} thread(s)"
     print(f"torch {torch.__version__}, {name}, {arguments.precision}")
-    print(f"{'B, T, H':<14}{'cell':<18}{'engine':<8}{'ms':>8}{'per gate':>10}{'per matrix':>12}")
+    print(f"{'B, T, H':<14}{'cell':<18}{'engine':<10}{'ms':>8}{'per gate':>10}{'per matrix':>12}")
     for batch, steps, hidden in sizes:
         x = torch.randn(steps, batch, hidden, device=device, requires_grad=True)
         gradient = torch.randn(steps, batch, hidden, device=device)
@@ -86,7 +86,7 @@ def main() -> None:
             cell = CELLS[kind](hidden, hidden).to(device)
             cell.initialize(hidden**-0.5)
             state = cell.zero_state(batch)
-            engines = [e for e in engines_of(CELLS[kind]) if arguments.loop or e != "loop"]
+            engines = [e for e in engines_of(CELLS[kind]) if arguments.loop or e not in ("loop", "scan")]
 
             def ours(engine, cell=cell, state=state, x=x, gradient=gradient) -> None:
                 with torch.autocast(device, torch.bfloat16, enabled=low):
@@ -97,10 +97,11 @@ def main() -> None:
             seconds = in_turns(work, arguments.turns, device)
             chosen = resolve_engine(CELLS[kind], "auto", device)
             for engine in engines:
+                label = engine + "*" * (engine == chosen)
                 ratio = statistics.median(a / b for a, b in zip(seconds[engine], seconds["nn.LSTM"], strict=True))
                 milliseconds = 1e3 * statistics.median(seconds[engine])
                 print(
-                    f"{f'{batch}, {steps}, {hidden}':<14}{kind:<18}{engine + ('*' if engine == chosen else ''):<8}"
+                    f"{f'{batch}, {steps}, {hidden}':<14}{kind:<18}{label:<10}"
                     f"{milliseconds:>8.2f}{ratio * 4 / len(cell.gates):>10.2f}{ratio * 8 / matrices(cell):>12.2f}",
                     flush=True,
                 )

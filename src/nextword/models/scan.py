@@ -1,8 +1,10 @@
 """Every recurrent layer, whatever its cell, runs here: a window of inputs in, outputs and the last state out.
 
-Three engines compute the same function of the same Parameters:
+Four engines compute the same function of the same Parameters:
 
 - ``fused``: torch's kernel (oneDNN on CPU, cuDNN on a GPU), where the cell has one;
+- ``compiled``: on CPU, matrix products and C kernels that are derived from the cell's step (:mod:`nextword.models.native`),
+  where there is a C compiler and the step is arithmetic;
 - ``scan``: steps through time in Python and back by a linear recurrence (:mod:`nextword.models.adjoint`); every cell
   that is pointwise but for its matrix products;
 - ``loop``: the same steps, differentiated by autograd operation by operation; every cell, and any derivative.
@@ -24,9 +26,10 @@ from torch.utils.checkpoint import checkpoint
 
 from nextword.models.adjoint import Blocks, adjoint_scan
 from nextword.models.cells import Cell, CellState
+from nextword.models.native import compiled_scan, why_not
 
 Engine = Literal["auto", "fused", "compiled", "scan", "loop"]
-Resolved = Literal["fused", "scan", "loop"]
+Resolved = Literal["fused", "compiled", "scan", "loop"]
 Weights = Mapping[str, Tensor]
 Run = Callable[[Cell, Tensor, CellState, Weights], tuple[Tensor, CellState]]
 
@@ -34,8 +37,8 @@ Run = Callable[[Cell, Tensor, CellState, Weights], tuple[Tensor, CellState]]
 def resolve_engine(cell: type[Cell], engine: Engine, device: str = "cpu") -> Resolved:
     """Engine that runs for ``cell``.
 
-    ``auto`` is ``fused`` where the cell has a kernel that is the fastest on the device, else ``scan`` where that
-    computes the cell, else ``loop``.
+    ``auto`` is ``fused`` where the cell has a kernel that is the fastest on the device, else the first of ``compiled``,
+    ``scan`` and ``loop`` that computes the cell.
 
     Raises:
         ValueError: the engine that was asked for cannot compute this cell.
@@ -47,10 +50,14 @@ def resolve_engine(cell: type[Cell], engine: Engine, device: str = "cpu") -> Res
             f"{cell.kind!r} does more in a step than pointwise operations and products with its matrices, so engine "
             "scan would differentiate it wrongly; use engine: loop or auto"
         )
+    if engine == "compiled" and (reason := why_not(cell) if device == "cpu" else "it is for CPU"):
+        raise ValueError(f"engine compiled cannot run {cell.kind!r}: {reason}; use engine: auto")
     if engine != "auto":
         return engine
     if cell.fused is not None and (cell.fast_on_cpu or device != "cpu"):
         return "fused"
+    if device == "cpu" and why_not(cell) is None:
+        return "compiled"
     return "scan" if is_pointwise(cell) else "loop"
 
 
@@ -111,6 +118,10 @@ def _scan(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tupl
     return adjoint_scan(cell, linear(x_TBI, cell.weight_ih, cell.bias), state, weights)
 
 
+def _compiled(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tuple[Tensor, CellState]:
+    return compiled_scan(cell, linear(x_TBI, cell.weight_ih, cell.bias), state, weights)
+
+
 def _fused(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tuple[Tensor, CellState]:
     assert cell.fused is not None
     matrix = weights["hh"] if "hh" in weights else torch.cat([w for w in weights.values() if w.dim() == 2])
@@ -123,7 +134,7 @@ def _fused(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tup
     return output, cell.State(*[field.squeeze(0) for field in last])
 
 
-_ENGINES: dict[Resolved, Run] = {"fused": _fused, "scan": _scan, "loop": _loop}
+_ENGINES: dict[Resolved, Run] = {"fused": _fused, "compiled": _compiled, "scan": _scan, "loop": _loop}
 
 
 @functools.cache

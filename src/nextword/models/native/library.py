@@ -1,0 +1,77 @@
+"""C source to a loaded library, by the system's C compiler; kept on disk, so that it is compiled once a machine."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+"""Nothing that changes what infinities and NaN do: a divergence must be seen."""
+
+
+class NoCompiler(RuntimeError):
+    """There is no C compiler, or it did not take the source."""
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/nextword`` or ``~/.cache/nextword``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextword"
+
+
+@functools.cache
+def compiler() -> str | None:
+    """The C compiler: ``$CC``, cc, gcc or clang."""
+    names = [os.environ.get("CC", ""), "cc", "gcc", "clang"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+@functools.cache
+def load(source: str) -> ctypes.CDLL:
+    """Compile (about half a second, once a machine) and load ``source``.
+
+    Raises:
+        NoCompiler: no compiler, or it fails; the message has its words.
+    """
+    command = compiler()
+    if command is None:
+        raise NoCompiler("no C compiler found (cc, gcc or clang; $CC names another)")
+    key = hashlib.sha256("\0".join([source, command, *FLAGS, _machine()]).encode()).hexdigest()[:32]
+    path = cache_folder() / f"{key}.so"
+    if not path.exists():
+        _compile(command, source, path)
+    return ctypes.CDLL(str(path))
+
+
+def _compile(command: str, source: str, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            code, library = Path(folder, "step.c"), Path(folder, "step.so")
+            code.write_text(source, encoding="utf-8")
+            for native in (["-march=native"], []):
+                done = subprocess.run(
+                    [command, *FLAGS, *native, str(code), "-o", str(library), "-lm"], capture_output=True, text=True
+                )
+                if done.returncode == 0:
+                    os.replace(library, path)
+                    return
+    except OSError as error:
+        raise NoCompiler(f"{path.parent}: {error}") from error
+    raise NoCompiler(f"{command} failed: {done.stderr.strip()[-500:]}")
+
+
+def _machine() -> str:
+    """What ``-march=native`` depends on: a home folder may be shared by different machines."""
+    import platform
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    except OSError:
+        return platform.machine() + platform.processor()

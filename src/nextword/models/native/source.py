@@ -1,0 +1,260 @@
+"""C source of a traced step: the pointwise parts between its matrix products, forward and backward.
+
+Arrays, by name (T time steps, B batch, H hidden size, n blocks of a product's rows); ``low`` is the type of the matrix
+products, ``real`` that of all else:
+
+====  =============  ====  =================================================================================
+a     (T, B, G*H)    low   input projections
+sJ    (T+1, B, H)    real  field J of the state, before and after each step
+lJ    (T+1, B, H)    low   the same, where it is multiplied and ``low`` is not ``real``
+uK    (T, B, n*H)    low   result of product K
+vK    (T, B, H)      low   what product K multiplies, where that is computed in the step
+w_X   (H)            real  vector X
+out   (T, B, H)      real  adjoint of the outputs
+dJ    (B, H)         real  adjoint of field J, carried back through time in place
+rK    (B, H)         low   adjoint of what product K multiplies
+da    (T, B, G*H)    low   adjoint of a
+duK   (T, B, n*H)    low   adjoint of product K, where it is not the same as columns of da
+g_X   (H)            real  gradient of vector X
+====  =============  ====  =================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nextword.models.native.expression import ZERO, Expression, named, ordered, pull_back
+from nextword.models.native.trace import Step
+
+HEADER = """\
+#include <math.h>
+#include <stdint.h>
+typedef {real} real;
+typedef struct {{ char *start; long step, row; }} Array;  /* strides in elements */
+{conversions}
+static inline float expf_(float x) {{  /* Cephes' polynomial: within 2 units in the last place; NaN stays NaN */
+  x = x > 88.0f ? 88.0f : x;
+  x = x < -87.0f ? -87.0f : x;
+  float n = rintf(x * 1.44269504f);
+  float r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  union {{ int32_t i; float f; }} scale = {{((int32_t)n + 127) << 23}};
+  return p * scale.f;
+}}
+static inline real sigmoid(real x) {{ return 1 / (1 + EXP(-x)); }}
+static inline real tanh_(real x) {{ return 2 / (1 + EXP(-2 * x)) - 1; }}
+"""
+
+SAME = """\
+typedef real low;
+#define LOAD(x) (x)
+#define STORE(x) (x)
+"""
+
+BFLOAT16 = """\
+typedef uint16_t low;
+static inline float LOAD(low x) { union { uint32_t u; float f; } y = {(uint32_t)x << 16}; return y.f; }
+static inline low STORE(float x) {  /* to nearest, ties to even */
+  union { float f; uint32_t u; } y = {x};
+  uint32_t rounded = (y.u + 0x7fff + ((y.u >> 16) & 1)) >> 16;
+  return x != x ? 0x7fc0 : (low)rounded;
+}
+"""
+
+OPERATIONS = {
+    "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "sigmoid": "sigmoid({})",
+    "tanh": "tanh_({})", "relu": "({0} < 0 ? 0 : {0})", "exp": "EXP({})", "positive": "({0} > 0 ? (real)1 : (real)0)",
+}  # fmt: skip
+
+
+@dataclass
+class Store:
+    """One result of a kernel."""
+
+    array: str
+    value: Expression
+    block: int = 0
+    next_step: bool = False
+    """Into the place of the step after this one."""
+    add: bool = False
+    """Add to what is there."""
+
+
+@dataclass
+class Kernel:
+    """A pointwise function over (B, H): reads arrays, writes arrays."""
+
+    name: str
+    stores: list[Store]
+    reads: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    """An input that is a sum of arrays: (array, block) each."""
+
+
+@dataclass
+class Program:
+    """All kernels of a step, and how they go together with its products."""
+
+    step: Step
+    forward: dict[int, Kernel]
+    """By product, what computes its factor; under -1 what computes the new state."""
+    backward: dict[int, Kernel]
+    """By product, what carries the adjoint of its factor on; under -1 the first, from the new state."""
+    shares: dict[int, int]
+    """Products whose adjoint is columns of ``da``: from which block on."""
+    covered: bool
+    """Whether every block of ``da`` is written."""
+    low_fields: tuple[int, ...]
+    """State fields that are multiplied."""
+
+
+def build_program(step: Step, num_gates: int) -> Program:
+    """Kernels of a traced step and of its derivative."""
+    factors = {k: p.factor for k, p in enumerate(step.products) if p.source is None}
+    low_fields = tuple(sorted({p.source for p in step.products if p.source is not None}))
+    forward = {k: Kernel(f"forward{k}", [Store(f"v{k}", v)]) for k, v in factors.items()}
+    stores = [Store(f"s{j}", value, next_step=True) for j, value in enumerate(step.new_state)]
+    stores += [Store(f"l{j}", step.new_state[j], next_step=True) for j in low_fields]
+    forward[-1] = Kernel("forward", stores)
+
+    fields = range(len(step.new_state))
+    pulled = {-1: _pull({named(f"d{j}"): step.new_state[j] for j in fields})}
+    pulled |= {k: _pull({named(f"r{k}"): factors[k]}) for k in reversed(factors)}
+    shares = _shares(step, list(pulled.values()), num_gates)
+    backward: dict[int, Kernel] = {}
+    written: set[tuple[str, int]] = set()
+    for k, adjoint in pulled.items():
+        kernel = backward[k] = Kernel(f"backward{k}" if k >= 0 else "backward", [])
+        places = [("da", f"a{g}", g) for g in range(num_gates)]
+        places += [
+            (f"du{m}", f"u{m}_{i}", i) for m, p in enumerate(step.products) if m not in shares for i in range(p.blocks)
+        ]
+        for array, source, block in places:
+            value = adjoint.get(named(source), ZERO)
+            if value is not ZERO:
+                kernel.stores.append(Store(array, value, block, add=(array, block) in written))
+                written.add((array, block))
+        for j in fields:
+            value = adjoint.get(named(f"s{j}"), ZERO)
+            if k < 0 or value is not ZERO:
+                kernel.stores.append(Store(f"d{j}", value, add=k >= 0))
+        for name in step.vectors:
+            value = adjoint.get(named(f"w_{name}"), ZERO)
+            if value is not ZERO:
+                kernel.stores.append(Store(f"g_{name}", value, add=True))
+        if k < 0:
+            for j in fields:
+                sources = [(f"r{m}", 0) for m, p in enumerate(step.products) if p.source == j]
+                kernel.reads[f"d{j}"] = [(f"d{j}", 0), *([("out", 0)] if j == 0 else []), *sources]
+    covered = all(("da", g) in written for g in range(num_gates))
+    return Program(step, forward, backward, shares, covered, low_fields)
+
+
+def _pull(outputs: Mapping[Expression, Expression]) -> dict[Expression, Expression]:
+    """Adjoints from {adjoint: output}; one output may stand under several adjoints."""
+    total: dict[Expression, Expression] = {}
+    for d, output in outputs.items():
+        total[output] = total.get(output, ZERO) + d
+    return pull_back(total)
+
+
+def _shares(step: Step, pulled: list[dict[Expression, Expression]], num_gates: int) -> dict[int, int]:
+    """Products each block of which has in every kernel the same adjoint as a block of ``a``, in the same order."""
+
+    def same(k: int, blocks: int, start: int) -> bool:
+        return all(
+            adjoint.get(named(f"u{k}_{i}"), ZERO) is adjoint.get(named(f"a{start + i}"), ZERO)
+            for adjoint in pulled
+            for i in range(blocks)
+        )
+
+    found = {}
+    for k, product in enumerate(step.products):
+        starts = [s for s in range(num_gates - product.blocks + 1) if same(k, product.blocks, s)]
+        if starts:
+            found[k] = starts[0]
+    return found
+
+
+def source(program: Program, arrays: list[str], real: str, low: str) -> str:
+    """The C file: one function a kernel, ``NAME(arrays, t, B, H)``.
+
+    Args:
+        program: what to write.
+        arrays: their order in the argument.
+        real: ``float`` or ``double``.
+        low: the same, or ``bfloat16``.
+    """
+    conversions = (BFLOAT16 if low == "bfloat16" else SAME) + f"#define EXP {'expf_' if real == 'float' else 'exp'}\n"
+    kernels = [*program.forward.values(), *program.backward.values()]
+    return HEADER.format(real=real, conversions=conversions) + "\n".join(_function(k, arrays) for k in kernels)
+
+
+def _is_low(array: str) -> bool:
+    return array[0] in "aluvr" or array.startswith("da") or array.startswith("du")
+
+
+def _function(kernel: Kernel, arrays: list[str]) -> str:
+    pointers: dict[str, str] = {}
+
+    def pointer(array: str, block: int, ahead: bool = False) -> str:
+        name = f"{array}_{block}{'_next' if ahead else ''}"
+        kind = "low" if _is_low(array) else "real"
+        start = f"x[{arrays.index(array)}]"
+        pointers[name] = (
+            f"    {kind} *restrict {name} = ({kind} *){start}.start + (t + {int(ahead)}) * {start}.step"
+            f" + b * {start}.row + {block} * H;"
+        )
+        return name
+
+    def load(array: str, block: int) -> str:
+        place = f"{pointer(array, block)}[j]"
+        return f"LOAD({place})" if _is_low(array) else place
+
+    lines: list[str] = []
+    names: dict[int, str] = {}
+    for node in ordered(store.value for store in kernel.stores):
+        if node.op == "constant":
+            names[id(node)] = f"(real){node.value!r}"
+            continue
+        if node.op == "input":
+            parts = kernel.reads.get(str(node.value), [_place(str(node.value))])
+            text = " + ".join(load(*part) for part in parts)
+        else:
+            text = OPERATIONS[node.op].format(*[names[id(arg)] for arg in node.args])
+        names[id(node)] = f"e{len(names)}"
+        lines.append(f"      const real {names[id(node)]} = {text};")
+    for store in kernel.stores:
+        place = f"{pointer(store.array, store.block, store.next_step)}[j]"
+        value = names[id(store.value)]
+        if store.add:
+            value = f"{load(store.array, store.block)} + {value}"
+        lines.append(f"      {place} = {f'STORE({value})' if _is_low(store.array) else value};")
+    return "\n".join(
+        [
+            f"void {kernel.name}(const Array *x, long t, long B, long H) {{",
+            "  for (long b = 0; b < B; b++) {",
+            *pointers.values(),
+            "#pragma GCC ivdep",
+            "    for (long j = 0; j < H; j++) {",
+            *lines,
+            "    }",
+            "  }",
+            "}",
+        ]
+    )
+
+
+def _place(name: str) -> tuple[str, int]:
+    """(array, block) of an input: ``u0_2`` is block 2 of u0, ``a1`` block 1 of a."""
+    if name[0] == "u":
+        array, block = name.split("_")
+        return array, int(block)
+    return ("a", int(name[1:])) if name[0] == "a" else (name, 0)
