@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from nextword.models.cells import CELLS, Cell
-from nextword.models.scan import Engine, resolve_engine, scan, why_not
+from nextword.models.scan import engines_of, resolve_engine, scan
 
 SIZES = {"cpu": [(32, 35, 128), (20, 35, 200), (20, 35, 650), (64, 64, 256)],
          "cuda": [(20, 35, 200), (20, 35, 650), (20, 35, 1500)]}  # fmt: skip
@@ -51,11 +51,6 @@ def matrices(cell: Cell) -> int:
     return sum(w.numel() for w in cell.parameters() if w.dim() == 2) // cell.hidden_size**2
 
 
-def engines_of(cell: type[Cell]) -> list[Engine]:
-    """Engines that compute ``cell``."""
-    return (["fused"] if cell.fused is not None else []) + (["compiled"] if why_not(cell) is None else []) + ["scan", "loop"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -64,7 +59,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--cells", nargs="*", default=list(CELLS))
     parser.add_argument("--sizes", nargs="*", metavar="B,T,H")
-    parser.add_argument("--loop", action="store_true", help="time the plain loop too")
+    parser.add_argument("--engines", nargs="*", help="these alone")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device, low = arguments.device, arguments.precision == "bfloat16"
@@ -86,7 +81,8 @@ def main() -> None:
             cell = CELLS[kind](hidden, hidden).to(device)
             cell.initialize(hidden**-0.5)
             state = cell.zero_state(batch)
-            engines = [e for e in engines_of(CELLS[kind]) if arguments.loop or e not in ("loop", "scan")]
+            able = [engine for engine, reason in engines_of(CELLS[kind], device).items() if reason is None]
+            engines = [e for e in able if e in (arguments.engines or able)]
 
             def ours(engine, cell=cell, state=state, x=x, gradient=gradient) -> None:
                 with torch.autocast(device, torch.bfloat16, enabled=low):

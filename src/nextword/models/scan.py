@@ -3,19 +3,18 @@
 Four engines compute the same function of the same Parameters:
 
 - ``fused``: torch's kernel (oneDNN on CPU, cuDNN on a GPU), where the cell has one;
-- ``compiled``: on CPU, matrix products and C kernels that are derived from the cell's step (:mod:`nextword.models.native`),
-  where there is a C compiler and the step is arithmetic;
-- ``scan``: steps through time in Python and back by a linear recurrence (:mod:`nextword.models.adjoint`); every cell
-  that is pointwise but for its matrix products;
-- ``loop``: the same steps, differentiated by autograd operation by operation; every cell, and any derivative.
+- ``compiled``: on CPU, matrix products and C kernels that are derived from the cell's step
+  (:mod:`nextword.models.derived`), where there is a C compiler and the step is arithmetic;
+- ``scan``: the same with kernels of torch operations, on every device;
+- ``loop``: the steps as they are written, differentiated by autograd: every cell, and derivatives of any order.
 
 Shapes: T time steps, B batch, I input size, H hidden size, G number of gates.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -24,9 +23,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from nextword.models.adjoint import Blocks, adjoint_scan
 from nextword.models.cells import Cell, CellState
-from nextword.models.native import compiled_scan, why_not
+from nextword.models.derived import Backend, run_window, why_not
 
 Engine = Literal["auto", "fused", "compiled", "scan", "loop"]
 Resolved = Literal["fused", "compiled", "scan", "loop"]
@@ -34,31 +32,31 @@ Weights = Mapping[str, Tensor]
 Run = Callable[[Cell, Tensor, CellState, Weights], tuple[Tensor, CellState]]
 
 
-def resolve_engine(cell: type[Cell], engine: Engine, device: str = "cpu") -> Resolved:
-    """Engine that runs for ``cell``.
+def engines_of(cell: type[Cell], device: str = "cpu") -> dict[Resolved, str | None]:
+    """Every engine, fastest first, with the reason why it cannot run ``cell`` on ``device``, or None where it can."""
+    no_kernel = None if cell.fused else "no fused kernel computes its equations"
+    reasons: dict[Resolved, str | None] = {
+        "compiled": why_not(cell, "c") if device == "cpu" else "its kernels are for CPU",
+        "scan": why_not(cell, "torch"),
+        "loop": None,
+    }
+    first = cell.fast_on_cpu or device != "cpu"
+    return {"fused": no_kernel, **reasons} if first else {**reasons, "fused": no_kernel}
 
-    ``auto`` is ``fused`` where the cell has a kernel that is the fastest on the device, else the first of ``compiled``,
-    ``scan`` and ``loop`` that computes the cell.
+
+def resolve_engine(cell: type[Cell], engine: Engine, device: str = "cpu") -> Resolved:
+    """Engine that runs for ``cell``; ``auto`` is the fastest that can.
 
     Raises:
-        ValueError: the engine that was asked for cannot compute this cell.
+        ValueError: the engine that was asked for cannot run this cell.
     """
-    if engine == "fused" and cell.fused is None:
-        raise ValueError(f"no fused kernel computes the equations of {cell.kind!r}; use engine: scan or auto")
-    if engine == "scan" and not is_pointwise(cell):
-        raise ValueError(
-            f"{cell.kind!r} does more in a step than pointwise operations and products with its matrices, so engine "
-            "scan would differentiate it wrongly; use engine: loop or auto"
-        )
-    if engine == "compiled" and (reason := why_not(cell) if device == "cpu" else "it is for CPU"):
-        raise ValueError(f"engine compiled cannot run {cell.kind!r}: {reason}; use engine: auto")
-    if engine != "auto":
-        return engine
-    if cell.fused is not None and (cell.fast_on_cpu or device != "cpu"):
-        return "fused"
-    if device == "cpu" and why_not(cell) is None:
-        return "compiled"
-    return "scan" if is_pointwise(cell) else "loop"
+    engines = engines_of(cell, device)
+    if engine == "auto":
+        return next(name for name, reason in engines.items() if reason is None)
+    if (reason := engines[engine]) is not None:
+        able = [name for name, reason in engines.items() if reason is None]
+        raise ValueError(f"engine {engine} cannot run {cell.kind!r}: {reason}; take auto, {' or '.join(able)}")
+    return engine
 
 
 def scan(
@@ -88,19 +86,19 @@ def scan(
     if checkpoint_steps is None or not torch.is_grad_enabled():
         return run(cell, x_TBI, state, weights)
     outputs = []
-    for part in x_TBI.split(checkpoint_steps):
+    for part in torch.split(x_TBI, checkpoint_steps):
         output, state = checkpoint(run, cell, part, state, weights, use_reentrant=False, preserve_rng_state=False)
         outputs.append(output)
     return torch.cat(outputs), state
 
 
 def _loop(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tuple[Tensor, CellState]:
-    def product(weight: Tensor) -> Callable[..., Blocks]:
-        def multiply(v: Tensor, add: Any = None) -> Blocks:
-            if isinstance(add, tuple):
-                add = torch.cat(add, -1)
-            u = linear(v, weight) if add is None else add + linear(v, weight)
-            return u if len(weight) == cell.hidden_size else u.split(cell.hidden_size, -1)
+    def product(weight: Tensor) -> Callable[..., Any]:
+        def multiply(v: Tensor, add: Any = None) -> Any:
+            u = linear(v, weight)
+            if add is not None:
+                u = u + (torch.cat(add, -1) if isinstance(add, tuple) else add)
+            return u if len(weight) == cell.hidden_size else torch.split(u, cell.hidden_size, -1)
 
         return multiply
 
@@ -112,14 +110,10 @@ def _loop(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tupl
     return torch.stack(outputs), state
 
 
-def _scan(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tuple[Tensor, CellState]:
-    if not torch.is_grad_enabled():
-        return _loop(cell, x_TBI, state, weights)
-    return adjoint_scan(cell, linear(x_TBI, cell.weight_ih, cell.bias), state, weights)
-
-
-def _compiled(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tuple[Tensor, CellState]:
-    return compiled_scan(cell, linear(x_TBI, cell.weight_ih, cell.bias), state, weights)
+def _derived(
+    cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights, *, backend: Backend
+) -> tuple[Tensor, CellState]:
+    return run_window(cell, x_TBI, state, weights, backend)
 
 
 def _fused(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tuple[Tensor, CellState]:
@@ -134,31 +128,9 @@ def _fused(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tup
     return output, cell.State(*[field.squeeze(0) for field in last])
 
 
-_ENGINES: dict[Resolved, Run] = {"fused": _fused, "compiled": _compiled, "scan": _scan, "loop": _loop}
-
-
-@functools.cache
-def is_pointwise(cell: type[Cell]) -> bool:
-    """Whether ``scan`` computes ``cell`` rightly, tried on a small random window against ``loop``."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        layer = cell(2, 3).double()
-        leaves = [draw(4, 2, 2), *(draw(2, 3) for _ in cell.State._fields)]
-        for parameter in layer.parameters():
-            parameter.data = draw(*parameter.shape).data
-        found = []
-        for run in (_loop, _scan):
-            try:
-                output, last = run(layer, leaves[0], cell.State(*leaves[1:]), layer.recurrent_weights())
-                total = sum((part * part.detach().cos()).sum() for part in (output, *last))
-                assert isinstance(total, Tensor)
-                found.append((output, *torch.autograd.grad(total, [*leaves, *layer.parameters()])))
-            except RuntimeError:  # shapes that only the loop can take
-                if run is _loop:
-                    raise
-                return False
-    return all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in zip(*found, strict=True))
+_ENGINES: dict[Resolved, Run] = {
+    "fused": _fused,
+    "compiled": partial(_derived, backend="c"),
+    "scan": partial(_derived, backend="torch"),
+    "loop": _loop,
+}

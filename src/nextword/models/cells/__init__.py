@@ -1,6 +1,6 @@
 """Recurrent cells: each class states one cell's equations and nothing else."""
 
-from nextword.models.cells.base import CELLS, Cell, CellState, HCState, HState
+from nextword.models.cells.base import CELLS, Cell, CellState, HCState, HState, tanh
 from nextword.models.cells.gru import GRU, GRUResetAfter
 from nextword.models.cells.lstm import (
     LSTM,
@@ -18,5 +18,5 @@ from nextword.models.cells.rnn import RNN, ReLURNN
 __all__ = [
     "CELLS", "GRU", "LSTM", "RNN", "Cell", "CellState", "CoupledGates", "FullGateRecurrence", "GRUResetAfter",
     "HCState", "HState", "NoForgetGate", "NoInputActivation", "NoInputGate", "NoOutputActivation", "NoOutputGate",
-    "PeepholeLSTM", "ReLURNN",
+    "PeepholeLSTM", "ReLURNN", "tanh",
 ]  # fmt: skip

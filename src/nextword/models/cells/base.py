@@ -89,7 +89,7 @@ class Cell(nn.Module):
         if recurrent == "uniform":
             return
         with torch.no_grad():
-            for block in self.weight_hh.split(self.hidden_size):
+            for block in torch.split(self.weight_hh, self.hidden_size):
                 if recurrent == "orthogonal":
                     nn.init.orthogonal_(block, gain)
                 else:
@@ -161,6 +161,6 @@ def tanh(x: Tensor) -> Tensor:
     if has_torch_function_unary(x) or x.is_cuda:
         return torch.tanh(x)
     if not torch.is_grad_enabled():
-        return torch.sigmoid(x + x).mul_(2.0).sub_(1.0)
+        return 2.0 * torch.sigmoid(x + x) - 1.0
     y: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
     return y

@@ -7,7 +7,7 @@ Odyssey (2015). The forget-gate bias starts at 1 in all of them (Jozefowicz et a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,9 @@ class LSTM(Cell):
     """
 
     kind = "lstm"
-    gates = ("i", "f", "g", "o")
-    State = HCState
-    fused = torch.lstm
+    gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    State: ClassVar[type[Any]] = HCState
+    fused: ClassVar[Any] = torch.lstm
     fast_on_cpu = True
 
     def initialize(self, scale: float, recurrent: RecurrentInit = "uniform", gain: float = 1.0) -> None:
@@ -157,7 +157,7 @@ class FullGateRecurrence(PeepholeLSTM):
         del own["hh"]
         return own | {"ifo": self.weight_hh[:split], "g": self.weight_hh[split:]}
 
-    def step(self, a: Tensor, s: GateState, w: Any) -> GateState:  # noqa: D102
+    def step(self, a: Tensor, s: Any, w: Any) -> Any:  # noqa: D102
         split = 3 * self.hidden_size
         i, f, o = w.from_o(s.o, w.from_f(s.f, w.from_i(s.i, w.ifo(s.h, a[:, :split]))))
         i, f = sigmoid(i + w.peephole_i * s.c), sigmoid(f + w.peephole_f * s.c)

@@ -7,7 +7,7 @@ An :class:`Expression` stands in for a (B, H) tensor when a cell's step is trace
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,7 +19,7 @@ class NotTraceable(Exception):
 class Expression:
     """A node: an operation and its arguments; ``input`` with a name, or ``constant`` with a number, has none."""
 
-    _known: dict[tuple[Any, ...], Expression] = {}
+    _known: ClassVar[dict[tuple[Any, ...], Expression]] = {}
 
     op: str
     args: tuple[Expression, ...]

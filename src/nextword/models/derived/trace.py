@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nextword.models.cells import Cell
-from nextword.models.native.expression import Expression, NotTraceable, expression, named
+from nextword.models.derived.expression import Expression, NotTraceable, expression, named
 
 
 @dataclass(frozen=True)
