@@ -142,15 +142,20 @@ class Cell(nn.Module):
 
 class _Tanh(torch.autograd.Function):
     @staticmethod
+    def value(x: Tensor) -> Tensor:
+        return torch.sigmoid(x + x).mul_(2.0).sub_(1.0)
+
+    @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.sigmoid(x + x).mul_(2.0).sub_(1.0)
+        y = _Tanh.value(x)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        return grads[0] * (1.0 - y * y)
+        derivative: Tensor = 1.0 - y * y
+        return grads[0] * derivative
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -160,7 +165,5 @@ def tanh(x: Tensor) -> Tensor:
     """
     if has_torch_function_unary(x) or x.is_cuda:
         return torch.tanh(x)
-    if not torch.is_grad_enabled():
-        return 2.0 * torch.sigmoid(x + x) - 1.0
-    y: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
+    y: Tensor = _Tanh.apply(x) if torch.is_grad_enabled() else _Tanh.value(x)  # type: ignore[no-untyped-call]
     return y

@@ -186,9 +186,10 @@ class _Window(torch.autograd.Function):
     def _backward(ctx: Any, d_output: Tensor, *d_last: Tensor) -> Any:
         program, kept = _program(ctx.cell), len(ctx.kept)
         step = program.step
-        arrays = dict(zip(ctx.kept, ctx.saved_tensors[:kept], strict=True))
-        x, weight_ih = ctx.saved_tensors[kept : kept + 2]
-        weights = dict(zip(ctx.names, ctx.saved_tensors[kept + 2 :], strict=True))
+        saved = ctx.saved_tensors
+        arrays = dict(zip(ctx.kept, saved[:kept], strict=True))
+        x, weight_ih = saved[kept : kept + 2]
+        weights = dict(zip(ctx.names, saved[kept + 2 :], strict=True))
         a, real = arrays["a"], arrays["s0"].dtype
         steps, batch, _ = a.shape
         hidden, low = arrays["s0"].shape[-1], a.dtype
