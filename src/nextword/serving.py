@@ -1,7 +1,7 @@
 """A trained model as people use it: raw text in; its probability, or a continuation, out.
 
-Uses nothing of a model but the one language-model interface: ``initial_state(batch)``, ``score(tokens, state)`` and,
-for continuations, ``next_log_prob(state)``.
+Uses nothing of a model but the one language-model interface: ``initial_state(batch)``, ``score(tokens, state)``,
+``left_to_right`` and, for continuations, ``next_log_prob(state)``.
 
 Shapes: T time steps, B texts side by side, V vocabulary.
 """
@@ -26,7 +26,11 @@ TEXTS_A_CALL = 32
 
 @dataclass(frozen=True)
 class Score:
-    """How probable a text is."""
+    """How probable a text is.
+
+    Of a bidirectional model the sum is a pseudo-log-likelihood and :attr:`perplexity` a pseudo-perplexity (Salazar et
+    al. 2020): each token is predicted from all others, so neither compares with those of a left-to-right model.
+    """
 
     log_prob_nats: float
     """Total natural log-probability of its tokens, the ``<eos>`` after each line included."""
@@ -144,6 +148,9 @@ class TextModel:
         """Draw a continuation of each prompt; one seed gives one result for the whole list.
 
         The last line of a prompt is open: the continuation starts in it. The unknown word is never drawn.
+
+        Raises:
+            ValueError: the model is bidirectional.
         """
         import torch
 
@@ -164,8 +171,11 @@ class TextModel:
         total_B = torch.zeros(len(encoded), dtype=torch.float64, device=device)
         with torch.inference_mode():
             state = self.model.initial_state(len(encoded))
-            for start in range(0, longest, STEPS_A_CALL):
-                log_prob_TB, state = self.model.score(tokens_TB[start : start + STEPS_A_CALL], state)
+            steps = STEPS_A_CALL
+            if not self.model.left_to_right:  # it reads texts from both ends
+                state, steps = state._replace(lengths=lengths_B), longest
+            for start in range(0, longest, steps):
+                log_prob_TB, state = self.model.score(tokens_TB[start : start + steps], state)
                 steps_T1 = torch.arange(start, start + len(log_prob_TB), device=device)[:, None]
                 total_B += torch.where(steps_T1 < lengths_B, log_prob_TB.double(), 0.0).sum(0)
         return [float(total) for total in total_B]

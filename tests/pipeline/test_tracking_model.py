@@ -64,6 +64,28 @@ def test_model_through_the_registry(trained: Path, monkeypatch: pytest.MonkeyPat
     assert [len(text) > 0 for text in words["continuation"]] == [True] * 3
 
 
+def test_a_bidirectional_model_scores_and_continues_nothing(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = ModelParams(kind="lstm", bidirectional=True, embedding_size=8, hidden_size=8)
+    model, folder = build_model(params, len(WORDS), 0).eval(), Path("models/bilstm/seed-0")
+    save_model(model, ModelDescription("bilstm", params, len(WORDS), 0, "abc", 0), folder)
+    with stage_run(TrackingParams(), "train@bilstm", {}, Path("reports/runs/train/bilstm.json")) as run:
+        name = run.log_model("bilstm", folder, Path("data/ids"))
+    assert name == "models:/bilstm/1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", ensure_store().uri)
+        served = mlflow.pyfunc.load_model(name)
+        scores = served.predict({"text": ["we the people", "we"]})
+        with pytest.raises(ValueError, match="cannot continue a text"):
+            served.predict({"text": ["we"]}, params={"mode": "continue"})
+    tokens = torch.tensor([[2], [3], [4], [0]])
+    with torch.inference_mode():
+        expected = float(model.score(tokens, model.initial_state(1))[0].sum())
+    assert scores["log_prob_nats"][0] == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_model_of_another_tokenizer(trained: Path) -> None:
     from nextword.serving import TextModel
 

@@ -5,15 +5,31 @@ import torch
 
 from nextword.config import ModelParams
 from nextword.models import MODELS, build_model
+from nextword.models.connections import CONNECTIONS
 from nextword.models.language_model import LanguageModel, detach
 
 V, T, B = 23, 11, 4
+DEEP = {"num_layers": 3, "hidden_size": 9}
+REGULARIZED = {
+    "kind": "lstm", "connection": "residual", **DEEP, "dropout": 0.1, "dropout_input": 0.4, "dropout_hidden": 0.3,
+    "dropout_output": 0.2, "dropout_embedding": 0.2, "weight_drop": 0.5, "variational": True,
+    "activation_penalty": 2.0, "temporal_penalty": 1.0,
+}  # fmt: skip
 VARIANTS = {
     **{kind: {"kind": kind} for kind in MODELS if kind != "nnlm"},
     "nnlm": {"kind": "nnlm", "window": 3},
     "nnlm_direct": {"kind": "nnlm", "window": 2, "direct_connections": True, "tie_weights": False},
     "deep_projected": {"kind": "lstm", "num_layers": 3, "hidden_size": 9},
     "untied": {"kind": "gru", "tie_weights": False, "hidden_size": 9},
+    **{
+        f"{kind}_{connection}": {"kind": kind, "connection": connection, **DEEP}
+        for kind in ("rnn", "lstm", "gru")
+        for connection in CONNECTIONS
+    },
+    "dense_untied": {"kind": "lstm", "connection": "dense", "num_layers": 2, "tie_weights": False},
+    "checkpointed": {"kind": "gru", "num_layers": 2, "checkpoint_steps": 3},
+    "irnn": {"kind": "rnn_relu", "recurrent_init": "identity", "recurrent_scale": 0.9},
+    "regularized": REGULARIZED,
 }
 
 
@@ -79,9 +95,26 @@ def test_rows_of_a_batch_do_not_meet(name: str, tokens: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_loss_is_the_score(name: str, tokens: torch.Tensor) -> None:
+    """In evaluation mode no regulariser acts, and there is no penalty."""
     model = build(name)
-    nats, _ = model.sum_nats(tokens, model.initial_state(B))
+    nats, penalty, _ = model.training_loss(tokens, model.initial_state(B))
     torch.testing.assert_close(nats, -model.score(tokens, model.initial_state(B))[0].sum(), rtol=1e-10, atol=1e-10)
+    assert penalty is None
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in REGULARIZED if key.startswith(("dropout_", "weight_")) or key.endswith("_penalty")]
+)
+def test_each_regularizer_acts_in_training(key: str, tokens: torch.Tensor) -> None:
+    params = {"kind": "gru", "embedding_size": 7, "init_scale": 0.6, **DEEP, key: REGULARIZED[key]}
+    torch.manual_seed(0)
+    model = build_model(ModelParams(**params), V, 0).double().train()
+    nats, penalty, _ = model.training_loss(tokens, model.initial_state(B))
+    plain, _, _ = model.eval().training_loss(tokens, model.initial_state(B))
+    if key.endswith("_penalty"):
+        assert torch.equal(nats, plain) and penalty is not None and penalty > 0
+    else:
+        assert abs(nats - plain) > 1e-3 and penalty is None
 
 
 def test_window_forgets_and_recurrence_remembers(tokens: torch.Tensor) -> None:
@@ -138,12 +171,21 @@ def test_operations_by_hand() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"kind": "lstmm"}, "unknown kind 'lstmm'; allowed: gru, gru_reset_after, lstm, nnlm, rnn"),
+        ({"kind": "lstmm"}, "unknown kind 'lstmm'; allowed: gru, gru_reset_after, lstm, .*nnlm, rnn"),
         ({"kind": "nnlm"}, "needs `window`"),
         ({"kind": "lstm", "window": 3}, "no `window`"),
         ({"kind": "gru", "engine": "fused"}, "no fused kernel"),
         ({"kind": "gru", "forget_bias": 1.0}, "no forget gate"),
+        ({"kind": "lstm_nfg", "forget_bias": 1.0}, "no forget gate"),
         ({"kind": "nnlm", "window": 3, "direct_connections": True}, "tie_weights: false"),
+        (
+            {"kind": "nnlm", "window": 3, "weight_drop": 0.1, "variational": True},
+            "no `weight_drop` and no `variational`",
+        ),
+        ({"kind": "nnlm", "window": 3, "recurrent_init": "orthogonal"}, "no `recurrent_init`; leave"),
+        ({"kind": "gru", "connection": "dense"}, "set num_layers to 2 or more"),
+        ({"kind": "gru", "dropout_hidden": 0.1}, "falls between layers"),
+        ({"kind": "gru", "recurrent_scale": 0.5}, "set recurrent_init"),
     ],
 )
 def test_bad_params_are_explained(params: dict, message: str) -> None:

@@ -16,11 +16,27 @@ NUM_TARGETS = {"train_sample": 60_120, "valid": 71_533, "test": 70_390}
 NUM_OOV = {"train_sample": 1_950, "valid": 3_010, "test": 3_155}
 BYTES_A_TOKEN, WORDS_A_TOKEN, VOCAB_SIZE = 4.95, 1.0, 5000
 
-PERPLEXITY = {"nnlm": 84.0, "rnn": 78.5, "lstm": 64.0, "gru": 60.5, "gru_reset_after": 59.2}
-"""Test, stateful."""
-RECURRENT = {"nnlm": 0, "rnn": 80_200, "lstm": 320_800, "gru": 240_600, "gru_reset_after": 240_800}
-SPEED = {"nnlm": 21_000.0, "rnn": 11_800.0, "lstm": 8_500.0, "gru": 6_100.0, "gru_reset_after": 9_300.0}
-ENGINE = {"nnlm": "fused", "rnn": "fused", "lstm": "fused", "gru": "scan", "gru_reset_after": "fused"}
+MAIN = ("nnlm", "rnn", "lstm", "gru", "gru_reset_after")
+ABLATIONS = (
+    "lstm_peephole", "lstm_nig", "lstm_nfg", "lstm_nog", "lstm_niaf", "lstm_noaf", "lstm_cifg", "lstm_fgr",
+)  # fmt: skip
+PERPLEXITY = {
+    "nnlm": 84.0, "rnn": 78.5, "rnn_relu": 80.1, "lstm": 64.0, "gru": 60.5, "gru_reset_after": 59.2,
+    "lstm_peephole": 63.5, "lstm_nig": 65.1, "lstm_nfg": 74.0, "lstm_nog": 67.2, "lstm_niaf": 64.9, "lstm_noaf": 70.3,
+    "lstm_cifg": 63.6, "lstm_fgr": 66.0,
+}  # fmt: skip
+"""Test, stateful, by kind."""
+RECURRENT = {
+    "nnlm": 0, "rnn": 80_200, "rnn_relu": 80_200, "lstm": 320_800, "gru": 240_600, "gru_reset_after": 240_800,
+    "lstm_peephole": 321_400, "lstm_nig": 241_000, "lstm_nfg": 241_000, "lstm_nog": 241_000, "lstm_niaf": 321_400,
+    "lstm_noaf": 321_400, "lstm_cifg": 241_000, "lstm_fgr": 681_400,
+}  # fmt: skip
+SPEED = {
+    "nnlm": 21_000.0, "rnn": 11_800.0, "rnn_relu": 11_800.0, "lstm": 8_500.0, "gru": 6_100.0,
+    "gru_reset_after": 9_300.0, **dict.fromkeys(ABLATIONS, 4_800.0), "lstm_fgr": 2_100.0,
+}  # fmt: skip
+SCANNED = {"gru", *ABLATIONS}
+"""Kinds without a fused kernel."""
 KN_PERPLEXITY = (560.0, 130.0, 88.0, 79.5, 77.6)
 SMOOTHING_FACTOR = {
     "mle": math.inf, "add_k": 1.9, "jelinek_mercer": 1.15, "katz": 1.12, "absolute_discounting": 1.06,
@@ -28,13 +44,19 @@ SMOOTHING_FACTOR = {
 }  # fmt: skip
 
 
-def make_params(models: Sequence[str] = tuple(PERPLEXITY), seeds: Sequence[int] = (0, 1, 2), **sections: Any) -> Params:
-    """Params with the named models, each of the kind of its name (``gru_small`` is a ``gru``)."""
+def make_params(
+    models: Sequence[str] | Mapping[str, Mapping[str, Any]] = MAIN, seeds: Sequence[int] = (0, 1, 2), **sections: Any
+) -> Params:
+    """Params with the named models, each of the kind of its name (``gru_small`` is a ``gru``), with given settings."""
     kinds = {name: max((kind for kind in PERPLEXITY if name.startswith(kind)), key=len) for name in models}
+    given = models if isinstance(models, Mapping) else {}
     own = {
-        name: ModelParams(kind=kind, window=4 if kind == "nnlm" else None, dropout=0.25, learning_rate=4e-3)
+        name: ModelParams(**{
+            "kind": kind, "window": 4 if kind == "nnlm" else None, "dropout": 0.25, "learning_rate": 4e-3,
+            **given.get(name, {}),
+        })
         for name, kind in kinds.items()
-    }
+    }  # fmt: skip
     sections = {"train": TrainParams(seeds=tuple(seeds)), "ngram": NgramParams(), **sections}
     return Params(models=own, **sections)
 
@@ -87,7 +109,8 @@ def train_run(kind: str, seed: int, perplexity: float, epochs: int = 6) -> dict[
         "seed": seed, "status": "finished", "epochs": epochs, "steps": epochs * 814, "seconds": epochs * tokens / speed,
         "tokens_per_second": speed, "best_epoch": epochs, "seconds_to_best": epochs * tokens / speed,
         "tokens_to_best": epochs * tokens, "valid_perplexity": history[-1]["valid_perplexity"],
-        "clipped_share": 0.02, "peak_memory_bytes": 900_000_000, "engine": ENGINE[kind], "precision": "bfloat16",
+        "clipped_share": 0.02, "peak_memory_bytes": 900_000_000,
+        "engine": "scan" if kind in SCANNED else "fused", "precision": "bfloat16",
         "device": "cpu", "threads": 1, "history": history, "diverged_at": None,
     }  # fmt: skip
 
@@ -117,14 +140,16 @@ def train_report(name: str, kind: str, seeds: Sequence[int], diverged: Sequence[
     }  # fmt: skip
 
 
-def evaluate_report(name: str, kind: str, seeds: Sequence[int], spread: float = 0.004) -> dict[str, Any]:
+def evaluate_report(
+    name: str, kind: str, seeds: Sequence[int], spread: float = 0.004, perplexity: float | None = None
+) -> dict[str, Any]:
     """``reports/evaluate/NAME.json``; log perplexities spread by ``spread`` over seeds."""
     shift = {"train_sample": -0.28, "valid": 0.03, "test": 0.0}
     runs = []
     for seed in seeds:
         noise = spread * float(np.random.default_rng([seed, 7]).normal())  # the same for all models: what pairs them
-        noise += 0.2 * spread * float(np.random.default_rng([seed, len(kind)]).normal())
-        center = math.log(PERPLEXITY[kind]) + noise
+        noise += 0.2 * spread * float(np.random.default_rng([seed, len(name)]).normal())
+        center = math.log(perplexity or PERPLEXITY[kind]) + noise
         splits = {
             split: {
                 "stateful": metrics(split, center + by, neural=True),
@@ -169,16 +194,22 @@ def ngram_report(params: NgramParams) -> dict[str, Any]:
 
 
 def write_reports(
-    folder: Path, params: Params, diverged: Mapping[str, Sequence[int]] | None = None, spread: float = 0.004
+    folder: Path,
+    params: Params,
+    diverged: Mapping[str, Sequence[int]] | None = None,
+    spread: float = 0.004,
+    perplexity: Mapping[str, float] | None = None,
 ) -> Path:
-    """Write all reports of ``params`` into ``folder`` and return it."""
-    diverged = diverged or {}
+    """Write all reports of ``params`` into ``folder`` and return it; ``perplexity`` of test, stateful, by name."""
+    diverged, perplexity = diverged or {}, perplexity or {}
     _dump(folder / "ngram.json", ngram_report(params.ngram))
     for name, model in params.models.items():
         seeds, lost = params.seeds_of(name), diverged.get(name, ())
         _dump(folder / "train" / f"{name}.json", train_report(name, model.kind, seeds, lost))
         kept = [seed for seed in seeds if seed not in lost]
-        _dump(folder / "evaluate" / f"{name}.json", evaluate_report(name, model.kind, kept, spread))
+        _dump(
+            folder / "evaluate" / f"{name}.json", evaluate_report(name, model.kind, kept, spread, perplexity.get(name))
+        )
         run = {"run_id": f"{abs(hash_of(name)):032x}"[:32], "parent_run_id": "0" * 32, "experiment_id": "1"}
         _dump(folder / "runs" / "train" / f"{name}.json", run)
     _dump(folder / "corpus.json", {

@@ -77,6 +77,16 @@ def test_all_seeds_diverged_is_a_row_at_the_end(tmp_path: Path) -> None:
     assert "0 of 3 (diverged: 0, 1, 2)" in markdown(leaderboard_table(reports, leaderboard(reports)))
 
 
+def test_a_group_is_named_where_it_is_not_main(tmp_path: Path) -> None:
+    reports = read(tmp_path, make_params({"lstm": {}, "gru": {"group": "tuned"}}))
+    rows = leaderboard(reports)
+    groups = {record["name"]: record["group"] for record in leaderboard_records(rows)}
+    assert (groups["lstm"], groups["gru"], groups["mle_1"]) == ("main", "tuned", "n-gram")
+    assert {row["group"] for row in leaderboard_tree(reports, rows)["rows"]} == {"main", "tuned", "n-gram"}
+    text = markdown(leaderboard_table(reports, rows))
+    assert "| gru (tuned) |" in text and "| lstm |" in text and "its group, where that is not main" in text
+
+
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     reports = read(tmp_path, make_params(("lstm",), seeds=(4,)))
     table = leaderboard_table(reports, leaderboard(reports))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixtures import edit, make_params, ngram_report, write_reports
+from report_fixtures import ABLATIONS, MAIN, edit, make_params, ngram_report, write_reports
 
 from nextword.config import NgramParams
 from nextword.report import ComparisonResult, compare
@@ -26,6 +26,8 @@ FILES = {
     "report.html", "report.md", "leaderboard.svg", "parameters.svg", "learning_tokens.svg", "learning_seconds.svg",
     "ngram_orders.svg", "sparsity.svg", "frequency.svg",
 }  # fmt: skip
+
+BY_GROUP = ("learning_tokens", "learning_seconds", "frequency")
 
 
 class Page(HTMLParser):
@@ -130,6 +132,45 @@ def test_markdown_holds_the_summary_and_both_tables(result: ComparisonResult) ->
     assert "## Leaderboard" in text and "## GRU vs LSTM" in text
     assert all(line in text for line in result.summary.splitlines())
     assert "these are below it: gru_reset_after, gru, lstm." in result.summary
+
+
+def test_groups_have_tables_and_plots_of_their_own(tmp_path: Path) -> None:
+    models: dict[str, dict[str, Any]] = {name: {} for name in MAIN}
+    models |= {name: {"group": "ablation"} for name in ABLATIONS}
+    models |= {f"rnn_{layers}": {"group": "rnn", "num_layers": layers} for layers in (1, 2, 3)}
+    models |= {"lstm_both": {"bidirectional": True}}
+    params = make_params(models)
+    results = [compare(params, write_reports(tmp_path / part, params)) for part in ("one", "two")]
+    tables = ("ablation", "rnn_variants", "bidirectional")
+    plots = [f"{plot}_{group}" for plot in BY_GROUP for group in ("ablation", "rnn")]
+    files = {f"{name}.{kind}" for name in tables for kind in ("json", "csv", "md")}
+    files |= FILES | {f"{plot}.svg" for plot in plots}
+    assert {path.name for path in results[0].folder.iterdir()} == files
+    for name in files:
+        first, second = ((result.folder / name).read_bytes() for result in results)
+        assert first == second, name
+    text = results[0].page.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == [] and len(page.ids) == len(set(page.ids))
+    assert {"ablation", "rnn-variants", "bidirectional"} < set(page.ids)
+    assert all(f"## {caption}" in results[0].markdown for caption in ("LSTM ablations", "RNN variants"))
+    assert "LSTM ablations against lstm_peephole" in results[0].summary
+    assert "neural models are below it" in results[0].summary
+    for plot in ("learning_tokens", "frequency"):  # of its group alone
+        drawn = {path.stem: path.read_text(encoding="utf-8") for path in results[0].figures.values()}
+        assert "lstm_nfg" in drawn[f"{plot}_ablation"] and "lstm_nfg" not in drawn[plot] + drawn[f"{plot}_rnn"]
+    assert "group ablation" in drawn["leaderboard"] and "lstm_nfg" in drawn["leaderboard"]
+    assert "gru_reset_after" in drawn["parameters"] and "lstm_fgr" not in drawn["parameters"]  # large and no better
+    assert 'id="figure-leaderboard" style="grid-row: span 2"' in text  # tall with so many bars
+
+
+def test_a_model_named_as_another_group_has_the_colour_of_its_own(tmp_path: Path) -> None:
+    params = make_params({"rnn": {}, "rnn_deep": {"group": "rnn", "num_layers": 2}})
+    result = compare(params, write_reports(tmp_path, params))
+    first, second = (SERIES[index][0] for index in (0, 1))
+    drawn = result.figures["leaderboard"].read_text(encoding="utf-8")
+    bars = re.findall(r"fill: (#[0-9a-f]{6}); opacity: 0.85", drawn)
+    assert bars[:2] in ([first, second], [second, first]) and len(bars) == 6  # bars, then legend
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:

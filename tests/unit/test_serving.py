@@ -20,6 +20,8 @@ BIGRAM = [[0.1, 0.1, 0.6, 0.2], [0.25, 0.25, 0.25, 0.25], [0.1, 0.1, 0.1, 0.7], 
 class Bigram(nn.Module):
     """P(w | v) from a table; the state is the last word, ``<eos>`` at the start."""
 
+    left_to_right = True
+
     def __init__(self) -> None:
         super().__init__()
         self.log_prob_VV = nn.Parameter(torch.tensor(BIGRAM, dtype=torch.float64).log())

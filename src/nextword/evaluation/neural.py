@@ -30,6 +30,8 @@ def score_split(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Nats and rank of every target of a split.
 
+    A model that is not left-to-right is given each line or document whole: both sides of every word, up to its ends.
+
     Args:
         model: in evaluation mode, on its device.
         split: what to score.
@@ -44,12 +46,15 @@ def score_split(
     starts = split.document_starts if protocol == "stateful" else split.line_starts
     nats = np.full(split.num_tokens, np.nan, np.float32)
     ranks = np.zeros(split.num_tokens, np.int32)
+    steps = SEGMENT_STEPS if model.left_to_right else split.num_tokens
     state: Any = None
-    for window in segment_windows(split.ids, starts, batch_size, SEGMENT_STEPS):
+    for window in segment_windows(split.ids, starts, batch_size, steps):
+        kept = window.place >= 0
         if window.first:
             state = model.initial_state(window.tokens.shape[1])
+        if not model.left_to_right:
+            state = state._replace(lengths=torch.from_numpy(kept.sum(0)).to(device))
         log_prob, rank, state = model.score_and_rank(torch.from_numpy(window.tokens).to(device), state)
-        kept = window.place >= 0
         nats[window.place[kept]] = -log_prob.cpu().numpy()[kept]
         ranks[window.place[kept]] = rank.cpu().numpy()[kept]
     return nats, ranks

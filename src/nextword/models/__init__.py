@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nextword.models.bidirectional import BidirectionalLM
 from nextword.models.cells import CELLS
 from nextword.models.nnlm import NNLM
 from nextword.models.recurrent import RecurrentLM
+from nextword.models.scan import resolve_engine
 
 if TYPE_CHECKING:
     from nextword.config import ModelParams
@@ -19,28 +21,58 @@ MODELS: dict[str, Callable[[ModelParams, int, int], LanguageModel]] = {
 }
 
 
+_NNLM_ONLY = ("window", "direct_connections")
+_RECURRENT_ONLY = (
+    "num_layers", "engine", "connection", "bidirectional", "dropout_hidden", "weight_drop", "variational",
+    "activation_penalty", "temporal_penalty", "recurrent_init", "recurrent_scale", "forget_bias", "checkpoint_steps",
+)  # fmt: skip
+
+
 def check_model(params: ModelParams) -> None:
     """Check what needs knowledge of the models.
 
     Raises:
         ValueError: unknown kind, a key that the kind has no use for, or an engine that cannot run it.
     """
-    from nextword.models.scan import resolve_engine
-
     if params.kind not in MODELS:
         raise ValueError(f"unknown kind {params.kind!r}; allowed: {', '.join(sorted(MODELS))}")
+    useless = [
+        key
+        for key in (_RECURRENT_ONLY if params.kind == "nnlm" else _NNLM_ONLY)
+        if getattr(params, key) != type(params).model_fields[key].default
+    ]
+    if useless:
+        keys = " and no ".join(f"`{key}`" for key in useless)
+        raise ValueError(f"kind {params.kind} has no {keys}; leave that out")
     if params.kind == "nnlm":
-        if params.window is None:
-            raise ValueError("kind nnlm needs `window`, the number of preceding words it sees, e.g. window: 4")
-        if params.num_layers != 1 or params.engine != "auto":
-            raise ValueError("kind nnlm has one hidden layer and no engine; remove `num_layers` and `engine`")
-        if params.direct_connections and params.tie_weights:
-            raise ValueError("direct_connections widens the output layer, which cannot be tied; set tie_weights: false")
+        _check_nnlm(params)
     else:
-        if params.window is not None or params.direct_connections:
-            raise ValueError(f"kind {params.kind} has no `window` and no `direct_connections`; remove them")
-        resolve_engine(CELLS[params.kind], params.engine)
-    if params.forget_bias is not None and params.kind != "lstm":
+        _check_recurrent(params)
+
+
+def _check_nnlm(params: ModelParams) -> None:
+    if params.window is None:
+        raise ValueError("kind nnlm needs `window`, the number of preceding words it sees, e.g. window: 4")
+    if params.direct_connections and params.tie_weights:
+        raise ValueError("direct_connections widens the output layer, which cannot be tied; set tie_weights: false")
+
+
+def _check_recurrent(params: ModelParams) -> None:
+    cell = CELLS[params.kind]
+    resolve_engine(cell, params.engine)
+    if params.num_layers == 1 and params.connection != "plain":
+        raise ValueError(
+            f"connection {params.connection} joins layers, and there is one; set num_layers to 2 or more, "
+            "or remove `connection`"
+        )
+    if params.num_layers == 1 and params.dropout_hidden is not None:
+        raise ValueError("dropout_hidden falls between layers, and there is one; remove it, or set dropout_output")
+    if params.recurrent_scale is not None and params.recurrent_init == "uniform":
+        raise ValueError(
+            "recurrent_scale is the factor of an orthogonal or identity matrix; set recurrent_init to one of them, "
+            "or set init_scale"
+        )
+    if params.forget_bias is not None and "f" not in cell.gates:
         raise ValueError(f"kind {params.kind} has no forget gate; remove `forget_bias`")
 
 
@@ -51,4 +83,5 @@ def build_model(params: ModelParams, vocab_size: int, eos_id: int) -> LanguageMo
         ValueError: as :func:`check_model`.
     """
     check_model(params)
-    return MODELS[params.kind](params, vocab_size, eos_id)
+    build = BidirectionalLM if params.bidirectional else MODELS[params.kind]
+    return build(params, vocab_size, eos_id)

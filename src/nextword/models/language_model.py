@@ -8,35 +8,49 @@ Shapes: T time steps, B batch, N = T*B positions (time major), E size of what en
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from nextword.config import ModelParams
 from nextword.models.output import SoftmaxOutput
+from nextword.models.regularizers import EmbeddingDropout, build_dropout
+from nextword.models.stack import RecurrentStack
 
 
 class LanguageModel(nn.Module):
     """Base of all neural models. Subclasses give ``initial_state`` and ``hidden``."""
 
+    left_to_right: ClassVar[bool] = True
+    """Whether each prediction depends on earlier words alone, so that their product is the probability of a text."""
     embedding: nn.Embedding
-    projection: nn.Linear | None
-    """From the hidden size to the embedding size, where a tied output layer needs it."""
+    projection: nn.Module
+    """From what the hidden part hands over to the embedding size, where a tied output layer needs it; else nothing."""
     output: SoftmaxOutput
-    engine: str = "feed-forward"
-    """What computes the hidden layer."""
+
+    @property
+    def engine(self) -> str:
+        """What computes the hidden layers."""
+        return "feed-forward"
+
+    def _build_input(self, params: ModelParams, vocab_size: int) -> None:
+        """Make ``embedding`` and its dropout."""
+        self.embedding = nn.Embedding(vocab_size, params.embedding_size)
+        self.dropout_embedding = EmbeddingDropout(params.dropout_embedding)
+        rate = params.dropout if params.dropout_input is None else params.dropout_input
+        self.dropout_input = build_dropout(rate, params.variational)
 
     def _build_output(self, params: ModelParams, vocab_size: int, width: int) -> None:
-        """Make ``projection`` and ``output`` and draw the weights of ``embedding`` and ``output``, in this order.
+        """Make ``projection`` and ``output``, then draw the weights: embedding, output, projection, recurrent stacks.
 
         Args:
             params: sizes, tying, ``init_scale``.
             vocab_size: V.
-            width: of what the hidden part hands to an untied output layer.
+            width: of what the hidden part hands over.
         """
-        project = params.tie_weights and params.hidden_size != params.embedding_size
-        self.projection = nn.Linear(params.hidden_size, params.embedding_size, bias=False) if project else None
+        project = params.tie_weights and width != params.embedding_size
+        self.projection = nn.Linear(width, params.embedding_size, bias=False) if project else nn.Identity()
         embedding = cast(nn.Parameter, self.embedding.weight)
         self.output = SoftmaxOutput(
             vocab_size,
@@ -45,6 +59,16 @@ class LanguageModel(nn.Module):
         )
         for weight in [embedding] if params.tie_weights else [embedding, self.output.weight]:
             nn.init.uniform_(weight, -(params.init_scale or 0.1), params.init_scale or 0.1)
+        for weight in self.projection.parameters():
+            nn.init.uniform_(weight, -(params.init_scale or width**-0.5), params.init_scale or width**-0.5)
+        for part in self.children():
+            if isinstance(part, RecurrentStack):
+                part.initialize()
+
+    def embed(self, tokens_TB: Tensor) -> Tensor:
+        """Embeddings of the words after dropout, (T, B, embedding size)."""
+        x: Tensor = self.dropout_input(self.dropout_embedding(self.embedding, tokens_TB))
+        return x
 
     def initial_state(self, batch: int) -> Any:
         """State at the start of a text: nothing read but one ``<eos>``."""
@@ -56,16 +80,20 @@ class LanguageModel(nn.Module):
 
     def operations_per_token(self) -> dict[str, int]:
         """Floating-point operations of the matrix products for one token forward (a multiply-add counts two)."""
-        last = [self.output.weight, *(self.projection.parameters() if self.projection is not None else [])]
+        last = [self.output.weight, *self.projection.parameters()]
         apart = {id(weight) for weight in [self.embedding.weight, *last]}
         hidden = 2 * sum(p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in apart)
         output = 2 * sum(weight.numel() for weight in last)
         return {"recurrent": hidden, "output": output, "total": hidden + output}
 
-    def sum_nats(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Sum of ``-log p`` over a window in nats, differentiable, and the state after it."""
+    def training_loss(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Tensor | None, Any]:
+        """What is differentiated.
+
+        Returns:
+            the sum of ``-log p`` over a window in nats; a penalty to add to its mean, or None; the state after it.
+        """
         hidden_NE, state = self.hidden(tokens_TB, state)
-        return self.output.sum_nats(hidden_NE, tokens_TB.reshape(-1)), state
+        return self.output.sum_nats(hidden_NE, tokens_TB.reshape(-1)), None, state
 
     def score(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Log-probability in nats of each token given all before it, (T, B), and the state after the last one."""
@@ -91,7 +119,7 @@ class LanguageModel(nn.Module):
         """
         total = sum(p.numel() for p in self.parameters() if p.requires_grad)
         embedding = self.embedding.weight.numel()
-        last = [*self.output.parameters(), *(self.projection.parameters() if self.projection is not None else [])]
+        last = [*self.output.parameters(), *self.projection.parameters()]
         output = sum(p.numel() for p in last if p is not self.embedding.weight)
         return {"embedding": embedding, "recurrent": total - embedding - output, "output": output, "total": total}
 

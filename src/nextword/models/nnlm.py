@@ -38,10 +38,10 @@ class NNLM(LanguageModel):
         super().__init__()
         assert params.window is not None
         self.eos_id, self.window = eos_id, params.window
-        self.embedding = nn.Embedding(vocab_size, params.embedding_size)
+        self._build_input(params, vocab_size)
         width = params.window * params.embedding_size
         self.layer = nn.Linear(width, params.hidden_size)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = nn.Dropout(params.dropout if params.dropout_output is None else params.dropout_output)
         self.direct_connections = params.direct_connections
         self._build_output(params, vocab_size, params.hidden_size + width * params.direct_connections)
 
@@ -51,12 +51,10 @@ class NNLM(LanguageModel):
 
     def hidden(self, tokens_TB: Tensor, state: WindowState) -> tuple[Tensor, WindowState]:  # noqa: D102
         history = torch.cat([state.words, tokens_TB])
-        e = self.dropout(self.embedding(history[:-1]))
+        e = self.embed(history[:-1])
         # (T+W-1, B, E) -> (T, B, E, W) -> (N, W*E), oldest word first
         x = e.unfold(0, self.window, 1).permute(0, 1, 3, 2).flatten(2).flatten(0, 1)
-        h = self.dropout(torch.tanh(self.layer(x)))
-        if self.projection is not None:
-            h = self.projection(h)
+        h = self.projection(self.dropout(torch.tanh(self.layer(x))))
         if self.direct_connections:
             h = torch.cat([h, x.to(h.dtype)], dim=-1)
         return h, WindowState(history[-self.window :])

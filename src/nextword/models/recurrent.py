@@ -1,20 +1,19 @@
 """Recurrent language models: embedding, a stack of recurrent layers, softmax.
 
-Shapes: T time steps, B batch, N = T*B positions, E embedding size, H hidden size, V vocabulary size.
+Shapes: T time steps, B batch, N = T*B positions, W width of the stack's output, V vocabulary size.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nextword.config import ModelParams
-from nextword.models.cells import CELLS, Cell, CellState
+from nextword.models.cells import CellState
 from nextword.models.language_model import LanguageModel
-from nextword.models.scan import resolve_engine, scan
+from nextword.models.stack import RecurrentStack, StackOutput
 
 
 class RecurrentState(NamedTuple):
@@ -28,50 +27,37 @@ class RecurrentLM(LanguageModel):
     """``h^1 = RNN(E(w_{t-1}))``, ``h^l = RNN(h^{l-1})``, ``p(w_t) = softmax(W h^L + b)`` (Mikolov et al. 2010).
 
     Args:
-        params: sizes, cell (``kind``), dropout, tying, initialisation.
+        params: sizes, cell (``kind``), connection, regularisers, tying, initialisation.
         vocab_size: V.
         eos_id: the token taken as read before a text begins.
     """
 
     def __init__(self, params: ModelParams, vocab_size: int, eos_id: int) -> None:
         super().__init__()
-        cell = CELLS[params.kind]
         self.eos_id = eos_id
-        self.requested_engine = params.engine
-        self.engine = resolve_engine(cell, params.engine)
-        self.embedding = nn.Embedding(vocab_size, params.embedding_size)
-        sizes = [params.embedding_size, *[params.hidden_size] * params.num_layers]
-        self.layers = nn.ModuleList(cell(i, h) for i, h in pairwise(sizes))
-        self.dropout = nn.Dropout(params.dropout)
-        self._build_output(params, vocab_size, params.hidden_size)
-        self._initialize(params)
+        self._build_input(params, vocab_size)
+        self.stack = RecurrentStack(params)
+        self._build_output(params, vocab_size, self.stack.width)
 
     @property
-    def cells(self) -> list[Cell]:
-        """The layers, lowest first."""
-        return [cast(Cell, layer) for layer in self.layers]
-
-    def _initialize(self, params: ModelParams) -> None:
-        scale = params.init_scale or params.hidden_size**-0.5
-        if self.projection is not None:
-            nn.init.uniform_(self.projection.weight, -scale, scale)
-        for layer in self.cells:
-            layer.initialize(scale)
-            if params.forget_bias is not None:
-                layer.set_forget_bias(params.forget_bias)
+    def engine(self) -> str:  # noqa: D102
+        return self.stack.engine
 
     def initial_state(self, batch: int) -> RecurrentState:  # noqa: D102
         last = torch.full((batch,), self.eos_id, dtype=torch.long, device=self.embedding.weight.device)
-        return RecurrentState(last, tuple(layer.zero_state(batch) for layer in self.cells))
+        return RecurrentState(last, self.stack.zero_state(batch))
 
     def hidden(self, tokens_TB: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:  # noqa: D102
-        inputs_TB = torch.cat([state.last[None], tokens_TB[:-1]])
-        x = self.dropout(self.embedding(inputs_TB))
-        states = []
-        for layer, s in zip(self.cells, state.layers, strict=True):
-            x, s = scan(layer, x, s, self.requested_engine)
-            x = self.dropout(x)
-            states.append(s)
-        if self.projection is not None:
-            x = self.projection(x)
-        return x.flatten(0, 1), RecurrentState(tokens_TB[-1], tuple(states))
+        read, state = self._read(tokens_TB, state)
+        return self.projection(read.y_TBW).flatten(0, 1), state
+
+    def training_loss(  # noqa: D102
+        self, tokens_TB: Tensor, state: RecurrentState
+    ) -> tuple[Tensor, Tensor | None, RecurrentState]:
+        read, state = self._read(tokens_TB, state)
+        nats = self.output.sum_nats(self.projection(read.y_TBW).flatten(0, 1), tokens_TB.reshape(-1))
+        return nats, self.stack.penalty(read), state
+
+    def _read(self, tokens_TB: Tensor, state: RecurrentState) -> tuple[StackOutput, RecurrentState]:
+        read = self.stack(self.embed(torch.cat([state.last[None], tokens_TB[:-1]])), state.layers)
+        return read, RecurrentState(tokens_TB[-1], read.states)

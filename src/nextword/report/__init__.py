@@ -1,4 +1,4 @@
-"""The last stage: all models in one leaderboard, and the LSTM against the GRU as the lecture notes compare them."""
+"""The last stage: a leaderboard, the LSTM against the GRU, and each group of variants against its baseline."""
 
 from __future__ import annotations
 

@@ -52,6 +52,15 @@ class Neural:
         """Seeds that met a loss that is not finite."""
         return tuple(seed for seed, run in self.runs.items() if run.status == "diverged")
 
+    def unlike(self, other: Neural) -> str:
+        """How the two trainings ran differently, in words; empty where they ran alike and their speeds compare."""
+        parts = []
+        for field in ("engine", "precision", "device", "threads"):
+            ways = [sorted({str(getattr(model.runs[s], field)) for s in model.finished}) for model in (self, other)]
+            if ways[0] != ways[1]:
+                parts.append(f"{field} {'/'.join(ways[0])} against {'/'.join(ways[1])}")
+        return ", ".join(parts)
+
     def training(self, field: str) -> dict[int, float]:
         """A field of :class:`TrainRun` by finished seed; seeds without it are left out."""
         values = {seed: getattr(self.runs[seed], field) for seed in self.finished}
@@ -82,6 +91,16 @@ class Reports:
     ids: dict[str, Any]
     runs: dict[str, Any]
     """MLflow's run ids by stage; empty where nothing was tracked."""
+
+    @property
+    def left_to_right(self) -> dict[str, Neural]:
+        """Models whose perplexity is that of the text."""
+        return {name: model for name, model in self.neural.items() if not self.params.models[name].bidirectional}
+
+    @property
+    def bidirectional(self) -> dict[str, Neural]:
+        """Models that see the words on both sides: their figures are pseudo-perplexities and compare with no other."""
+        return {name: model for name, model in self.neural.items() if self.params.models[name].bidirectional}
 
     @property
     def num_targets(self) -> int:

@@ -9,6 +9,13 @@ from typing import Any
 from nextword.config import Params
 from nextword.evaluation.statistics import Estimate
 from nextword.files import write_json
+from nextword.report.bidirectional import (
+    Pair,
+    bidirectional_pairs,
+    bidirectional_records,
+    bidirectional_table,
+    bidirectional_tree,
+)
 from nextword.report.collect import Reports, collect
 from nextword.report.gru_vs_lstm import (
     Comparison,
@@ -28,6 +35,21 @@ from nextword.report.leaderboard import (
 from nextword.report.page import Picture, render_page
 from nextword.report.schema import PROTOCOLS
 from nextword.report.tables import Table, finite, markdown, number, write_csv
+from nextword.report.variant_claims import ABLATION, RNN_VARIANTS
+from nextword.report.variants import compare_variants
+from nextword.report.variants_table import variants_records, variants_summary, variants_table, variants_tree
+
+_LONGEST_LIST = 6
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table, and the files NAME.json, NAME.csv and NAME.md that are made with it."""
+
+    name: str
+    table: Table
+    records: list[dict[str, Any]]
+    tree: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,9 +65,9 @@ class ComparisonResult:
     metrics: dict[str, float]
     """Flat, for tracking: ``lstm/test_perplexity_stateful``."""
     tables: dict[str, list[dict[str, Any]]] = field(repr=False)
-    """Flat records: ``leaderboard`` and ``gru_vs_lstm``."""
+    """Flat records by name of the table: ``leaderboard``, ``gru_vs_lstm`` and those of what else there is."""
     markdown: str = field(repr=False)
-    """Both tables and the summary, as in report.md."""
+    """All tables and the summary, as in report.md."""
     figures: dict[str, Path] = field(default_factory=dict)
     """SVG files by name."""
 
@@ -74,12 +96,27 @@ def compare(params: Params, reports: Path = Path("reports"), commit: str | None 
     collected = collect(params, reports)
     rows = leaderboard(collected)
     comparison = compare_gru_lstm(collected)
-    tables = {
-        "leaderboard": leaderboard_table(collected, rows),
-        "gru-vs-lstm": comparison_table(comparison),
-    }
-    records = {"leaderboard": leaderboard_records(rows), "gru_vs_lstm": comparison_records(comparison)}
-    summary = (*_headline(collected, rows), *comparison.summary)
+    variants = [found for family in (ABLATION, RNN_VARIANTS) if (found := compare_variants(collected, family))]
+    pairs = bidirectional_pairs(collected)
+    sections = [
+        Section(
+            "leaderboard",
+            leaderboard_table(collected, rows),
+            leaderboard_records(rows),
+            leaderboard_tree(collected, rows),
+        ),
+        Section(
+            "gru_vs_lstm", comparison_table(comparison), comparison_records(comparison), comparison_tree(comparison)
+        ),
+        *(
+            Section(found.family.name, variants_table(found), variants_records(found), variants_tree(found))
+            for found in variants
+        ),
+    ]
+    if pairs:
+        table, records = bidirectional_table(collected, pairs), bidirectional_records(pairs)
+        sections.append(Section("bidirectional", table, records, bidirectional_tree(collected, pairs)))
+    summary = (*_headline(collected, rows), *comparison.summary, *map(variants_summary, variants))
 
     folder = reports / "compare"
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,18 +128,19 @@ def compare(params: Params, reports: Path = Path("reports"), commit: str | None 
         figures[plot.name].write_text(text, encoding="utf-8")
         pictures.append(Picture(plot.name, plot.title, plot.caption, text))
 
-    write_json(folder / "leaderboard.json", finite(leaderboard_tree(collected, rows)))
-    write_json(folder / "gru_vs_lstm.json", finite(comparison_tree(comparison)))
-    metrics = _metrics(rows)
+    for section in sections:
+        write_json(folder / f"{section.name}.json", finite(section.tree))
+        write_csv(folder / f"{section.name}.csv", section.records)
+        (folder / f"{section.name}.md").write_text(markdown(section.table), encoding="utf-8")
+    metrics = _metrics(rows, pairs)
     write_json(reports / "metrics.json", finite(_nested(metrics)))
-    for name, table in (("leaderboard", tables["leaderboard"]), ("gru_vs_lstm", tables["gru-vs-lstm"])):
-        write_csv(folder / f"{name}.csv", records[name])
-        (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")
+    tables = {section.name.replace("_", "-"): section.table for section in sections}
     whole = _markdown(summary, tables)
     (folder / "report.md").write_text(whole, encoding="utf-8")
     page = render_page(collected, summary, tables, pictures, commit)
     (folder / "report.html").write_text(page, encoding="utf-8")
-    return ComparisonResult(folder, tuple(rows), comparison, "\n".join(summary), metrics, records, whole, figures)
+    flat = {section.name: section.records for section in sections}
+    return ComparisonResult(folder, tuple(rows), comparison, "\n".join(summary), metrics, flat, whole, figures)
 
 
 def _headline(reports: Reports, rows: list[Row]) -> list[str]:
@@ -124,9 +162,14 @@ def _headline(reports: Reports, rows: list[Row]) -> list[str]:
         sentences.append(
             f"Best n-gram model by valid: {best.kind.replace('_', ' ')}, order {best.order}, test perplexity "
             f"{number(best.rank_perplexity)} (reset); under the same protocol "
-            + (f"these are below it: {', '.join(better)}." if better else "no neural model is below it.")
+            + (f"{_these(better)}." if better else "no neural model is below it.")
         )
     return sentences
+
+
+def _these(names: list[str]) -> str:
+    many = len(names) > _LONGEST_LIST
+    return f"{len(names)} neural models are below it" if many else f"these are below it: {', '.join(names)}"
 
 
 def _reset(row: Row) -> float:
@@ -134,15 +177,19 @@ def _reset(row: Row) -> float:
     return float("inf") if estimate is None else estimate.mean
 
 
-def _metrics(rows: list[Row]) -> dict[str, float]:
-    """Figures of the rows that the table shows; what is infinite or absent is left out."""
+def _metrics(rows: list[Row], pairs: list[Pair]) -> dict[str, float]:
+    """Figures of the rows that the tables show; what is infinite or absent is left out."""
     metrics: dict[str, float] = {}
-    for row in sorted((row for row in rows if row.in_table), key=lambda row: row.name):
-        figures: dict[str, Estimate | None] = {f"test_perplexity_{p}": row.figure("perplexity", p) for p in PROTOCOLS}
-        figures |= {"test_bits_per_byte": row.figure("bits_per_byte"), "training_seconds": row.training_seconds}
-        for name, estimate in figures.items():
+    shown = [(row, "perplexity") for row in rows if row.in_table]
+    shown += [(pair.bidirectional, "pseudo_perplexity") for pair in pairs]
+    for row, name in sorted(shown, key=lambda pair: pair[0].name):
+        figures: dict[str, Estimate | None] = {f"test_{name}_{p}": row.figure("perplexity", p) for p in PROTOCOLS}
+        if name == "perplexity":
+            figures["test_bits_per_byte"] = row.figure("bits_per_byte")
+        figures["training_seconds"] = row.training_seconds
+        for figure, estimate in figures.items():
             if estimate is not None and estimate.mean != float("inf"):
-                metrics[f"{row.name}/{name}"] = estimate.mean
+                metrics[f"{row.name}/{figure}"] = estimate.mean
     return metrics
 
 

@@ -11,9 +11,19 @@ from nextword.evaluation.statistics import Difference, Estimate, difference, mea
 from nextword.report.claims import COMPARABLE, MEASUREMENTS, Measurement, Values
 from nextword.report.collect import Neural, Reports
 from nextword.report.leaderboard import exp_estimate
-from nextword.report.tables import DASH, Cell, Table, estimate_cell, estimate_text, flat_estimate, interval, number
+from nextword.report.tables import (
+    DASH,
+    TIMES,
+    Cell,
+    Table,
+    estimate_cell,
+    estimate_text,
+    flat_estimate,
+    interval,
+    number,
+    ratio_parts,
+)
 
-TIMES = "\N{MULTIPLICATION SIGN}"
 Verdict = Literal["supported", "contradicted", "undecided"]
 
 
@@ -41,8 +51,7 @@ class ComparisonRow:
             return DASH, ""
         mean, low, high = self.difference.mean, self.difference.low, self.difference.high
         if self.measurement.scale == "ratio":
-            low, high = (None if limit is None else math.exp(limit) for limit in (low, high))
-            return f"{TIMES}{number(math.exp(mean))}", interval(low, high)
+            return ratio_parts(self.difference)
         if self.measurement.scale == "exact":
             ratio = self.lstm.mean / self.gru.mean if self.lstm and self.gru and self.gru.mean else math.nan
             return f"{mean:+,.0f}", "" if math.isnan(ratio) else f"({TIMES}{number(ratio, 3)})"
@@ -63,11 +72,14 @@ class Comparison:
 def compare_gru_lstm(reports: Reports) -> Comparison:
     """Measure every claim of the notes on the LSTM and each GRU that ``params.compare`` names and ``models`` has."""
     named = reports.params.compare
-    grus = tuple(name for name in named.gru if name in reports.neural)
+    models = reports.left_to_right
+    grus = tuple(name for name in named.gru if name in models)
     absent = [
-        f"{name} is not under models in params.yaml" for name in (named.lstm, *named.gru) if name not in reports.neural
+        f"{name} is bidirectional" if name in reports.neural else f"{name} is not under models in params.yaml"
+        for name in (named.lstm, *named.gru)
+        if name not in models
     ]
-    lstm = reports.neural.get(named.lstm)
+    lstm = models.get(named.lstm)
     if lstm is None or not grus:
         wanted = f"an LSTM ({named.lstm}) and at least one GRU ({', '.join(named.gru) or 'none named'})"
         note = f"This table is empty: it needs {wanted}; see compare in params.yaml."
@@ -76,7 +88,7 @@ def compare_gru_lstm(reports: Reports) -> Comparison:
         row
         for measurement in MEASUREMENTS
         for name in grus
-        if (row := _row(measurement, lstm, reports.neural[name], named.confidence)) is not None
+        if (row := _row(measurement, lstm, models[name], named.confidence)) is not None
     )
     summary = tuple(_summary(rows, lstm.name, name) for name in grus)
     notes = (
@@ -120,7 +132,7 @@ def _row(measurement: Measurement, lstm: Neural, gru: Neural, confidence: float)
         return ComparisonRow(measurement, gru.name, estimates[0], estimates[1], None, "undecided", note)
     gap = difference(a, b, confidence, pair=True)
     verdict, note = judge(measurement, gap), "one seed a side" if gap.method == "none" else ""
-    if measurement.speed and (unlike := _unlike(lstm, gru)):
+    if measurement.speed and (unlike := lstm.unlike(gru)):
         verdict, note = "undecided", f"not like for like: {unlike}"
     return ComparisonRow(measurement, gru.name, estimates[0], estimates[1], gap, verdict, note)
 
@@ -130,16 +142,6 @@ def _estimate(values: dict[int, float], measurement: Measurement, confidence: fl
         return None
     estimate = mean_interval(list(values.values()), confidence)
     return exp_estimate(estimate) if measurement.scale == "ratio" else estimate
-
-
-def _unlike(lstm: Neural, gru: Neural) -> str:
-    """How the two trainings ran differently, in words; empty where they ran alike."""
-    parts = []
-    for field in ("engine", "precision", "device", "threads"):
-        ways = [sorted({str(getattr(model.runs[seed], field)) for seed in model.finished}) for model in (lstm, gru)]
-        if ways[0] != ways[1]:
-            parts.append(f"{field} {'/'.join(ways[0])} against {'/'.join(ways[1])}")
-    return ", ".join(parts)
 
 
 def _summary(rows: tuple[ComparisonRow, ...], lstm: str, gru: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from nextword.evaluation.statistics import Estimate, mean_interval
 from nextword.report.collect import Neural, Reports
 from nextword.report.schema import PROTOCOLS, Metrics, NgramEntry, Protocol
-from nextword.report.tables import DASH, Cell, Table, count, estimate_cell, flat_estimate, number, percent
+from nextword.report.tables import Cell, Table, count, estimate_cell, flat_estimate, number, percent, seeds_cell
 
 METRICS = (
     "perplexity",
@@ -33,6 +33,8 @@ class Row:
     name: str
     family: str
     """``neural`` or ``n-gram``."""
+    group: str
+    """Group of the model in params.yaml; ``n-gram`` for an n-gram model."""
     kind: str
     """Kind of the model; of an n-gram model its smoothing."""
     order: int | None
@@ -63,10 +65,16 @@ class Row:
 
 
 def leaderboard(reports: Reports) -> list[Row]:
-    """All rows, best first: stateful test perplexity where a model has it, else reset."""
+    """All rows, best first: stateful test perplexity where a model has it, else reset.
+
+    A bidirectional model has none: its pseudo-perplexity is not a probability of the text.
+    """
     confidence = reports.params.compare.confidence
     chosen = {entry.smoothing: name for name, entry in best_orders(reports.ngrams).items()}
-    rows = [_neural_row(model, confidence) for model in reports.neural.values()]
+    rows = [
+        neural_row(model, reports.params.models[name].group, confidence)
+        for name, model in reports.left_to_right.items()
+    ]
     rows += [_ngram_row(name, entry, chosen[entry.smoothing] == name) for name, entry in reports.ngrams.items()]
     return sorted(rows, key=lambda row: row.rank_perplexity)
 
@@ -110,13 +118,15 @@ def exp_estimate(estimate: Estimate) -> Estimate:
     return Estimate(math.exp(estimate.mean), low, high, estimate.count)
 
 
-def _neural_row(model: Neural, confidence: float) -> Row:
+def neural_row(model: Neural, group: str, confidence: float) -> Row:
+    """The row of a neural model: means over its finished seeds."""
     scores = {protocol: model.metrics("test", protocol) for protocol in PROTOCOLS}
     protocol: Protocol = "stateful" if scores["stateful"] or not scores["reset"] else "reset"
     seconds = [math.log(value) for value in model.training("seconds").values() if value > 0]
     return Row(
         name=model.name,
         family="neural",
+        group=group,
         kind=model.train.kind,
         order=None,
         seeds=model.seeds,
@@ -136,6 +146,7 @@ def _ngram_row(name: str, entry: NgramEntry, in_table: bool) -> Row:
     return Row(
         name=name,
         family="n-gram",
+        group="n-gram",
         kind=entry.smoothing,
         order=entry.order,
         seeds=(),
@@ -157,6 +168,7 @@ def leaderboard_records(rows: list[Row]) -> list[dict[str, Any]]:
         record: dict[str, Any] = {
             "name": row.name,
             "family": row.family,
+            "group": row.group,
             "kind": row.kind,
             "order": row.order,
             "in_table": str(row.in_table).lower(),
@@ -230,7 +242,7 @@ def leaderboard_table(reports: Reports, rows: list[Row]) -> Table:
             estimate = column.value(row)
             bold = estimate is not None and column.form(estimate.mean) == winner
             cells.append(estimate_cell(estimate, column.form, bold=bold))
-        body.append((*cells, Cell(count(row.num_parameters), number=True), _seeds(row)))
+        body.append((*cells, Cell(count(row.num_parameters), number=True), seeds_cell(row.seeds, row.diverged)))
     headings = ("model", *(column.heading for column in columns), "parameters", "seeds")
     return Table("Leaderboard", headings, tuple(body), _notes(reports, rows))
 
@@ -243,16 +255,9 @@ def _winner(column: Column, rows: list[Row]) -> str | None:
 
 def _label(row: Row) -> Cell:
     if row.family == "neural":
-        return Cell(row.name)
+        return Cell(row.name, "" if row.group == "main" else f"({row.group})")
     infinite = f"({count(row.num_infinite)} targets with probability 0)" if row.num_infinite else ""
     return Cell(f"{row.kind} {row.order}", infinite)
-
-
-def _seeds(row: Row) -> Cell:
-    if not row.diverged:
-        return Cell(count(len(row.seeds)) if row.seeds else DASH)
-    finished = len(row.seeds) - len(row.diverged)
-    return Cell(f"{finished} of {len(row.seeds)}", f"(diverged: {', '.join(map(str, row.diverged))})")
 
 
 def _notes(reports: Reports, rows: list[Row]) -> tuple[str, ...]:
@@ -271,6 +276,13 @@ def _notes(reports: Reports, rows: list[Row]) -> tuple[str, ...]:
             "Of each smoothing the order with the least perplexity on valid is shown; all orders are in the JSON and "
             "CSV files. Their seconds are for estimating."
         )
+    if any(row.group not in ("main", "n-gram") for row in rows):
+        notes.append(
+            "In brackets below a model: its group, where that is not main. Models of one group compare; from group to "
+            "group sizes and settings may differ."
+        )
+    if reports.bidirectional:
+        notes.append(f"Not here but in a table of their own, as bidirectional: {', '.join(reports.bidirectional)}.")
     if diverged := [row.name for row in rows if row.diverged]:
         notes.append(f"Diverged seeds are left out of every mean: {', '.join(diverged)}.")
     return tuple(notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,12 @@ class Picture:
     title: str
     caption: str
     svg: str
+
+    @property
+    def rows(self) -> int:
+        """Rows of the page's grid that it takes: 1 unless it is tall."""
+        size = re.search(r'viewBox="0 0 (\S+) (\S+)"', self.svg)
+        return max(1, round(float(size[2]) / float(size[1]) / 0.7)) if size else 1
 
 
 def render_page(
@@ -53,7 +60,13 @@ def render_page(
         keep_trailing_newline=True,
     )
     figures = [
-        {"name": picture.name, "title": picture.title, "caption": picture.caption, "svg": _inline(picture)}
+        {
+            "name": picture.name,
+            "title": picture.title,
+            "caption": picture.caption,
+            "svg": _inline(picture),
+            "rows": picture.rows,
+        }
         for picture in pictures
     ]
     return environment.get_template("page.html.j2").render(

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nextword.report.collect import Reports
+from nextword.report.collect import Neural, Reports
 from nextword.report.leaderboard import Row, best_ngram
 from nextword.report.ngram_plots import draw_orders, draw_sparsity, ngram_order_figure, sparsity_figure
 from nextword.report.palette import INK, PAPER, Looks
@@ -36,7 +36,16 @@ class Material:
 
     reports: Reports
     rows: list[Row]
+    models: dict[str, Neural]
+    """Those to draw: all, or those of one group."""
     looks: Looks
+    """Of the names of models, or of their groups."""
+    by_group: bool = False
+    """Whether a model's colour is that of its group."""
+
+    def key(self, name: str) -> str:
+        """What gives a model its colour: its name, or its group."""
+        return self.reports.params.models[name].group if self.by_group else name
 
 
 Draw = Callable[[Material], Figure | None]
@@ -44,25 +53,33 @@ Draw = Callable[[Material], Figure | None]
 
 def draw_plots(reports: Reports, rows: list[Row]) -> Iterator[Plot]:
     """Draw all plots that the reports have data for. Save them inside :func:`nextword.report.style.settings`."""
-    material = Material(reports, rows, Looks(tuple(reports.neural)))
-    for name, title, caption, draw in _PLOTS:
-        with settings():
-            figure = draw(material)
-        if figure is not None:
-            yield Plot(name, title, caption, figure)
+    groups: dict[str, dict[str, Neural]] = {}
+    for name, model in reports.left_to_right.items():
+        groups.setdefault(reports.params.models[name].group, {})[name] = model
+    several = len(groups) > 1
+    names = tuple(groups if several else reports.left_to_right)
+    whole = Material(reports, rows, reports.left_to_right, Looks(names), by_group=several)
+    parts = {group: Material(reports, rows, models, Looks(tuple(models))) for group, models in groups.items()}
+    for name, title, caption, draw, by_group in _PLOTS:
+        for group, material in (parts if by_group and several else {"": whole}).items():
+            with settings():
+                figure = draw(material)
+            if figure is not None:
+                file = name if group in ("", "main") else f"{name}_{group}"
+                yield Plot(file, f"{title}: {group}" if group else title, caption, figure)
 
 
 def _leaderboard(material: Material) -> Figure | None:
     rows = [row for row in material.rows if row.family == "neural" and math.isfinite(row.rank_perplexity)][::-1]
     if not rows:
         return None
-    figure, axes = new_figure(height=1.5 + 0.36 * len(rows))
+    figure, axes = new_figure(height=1.5 + (0.36 if len(rows) <= 10 else 0.28) * len(rows))
     clear = {"facecolor": PAPER[0], "edgecolor": "none", "pad": 1.0}
     for place, row in enumerate(rows):
         estimate = row.figure("perplexity")
         assert estimate is not None
-        colour = material.looks.colour(row.name)
-        axes.barh(place, estimate.mean, height=0.62, color=colour, alpha=0.85)
+        key = material.key(row.name)
+        axes.barh(place, estimate.mean, height=0.62, color=material.looks.colour(key), alpha=0.85)
         if estimate.low is not None and estimate.high is not None:
             error = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
             axes.errorbar(estimate.mean, place, xerr=error, color=INK[0], capsize=3, linewidth=1.2)
@@ -75,29 +92,27 @@ def _leaderboard(material: Material) -> Figure | None:
         axes.annotate(
             number(estimate.mean, 3), (right, place), (7, 0), textcoords="offset points", va="center", bbox=clear
         )
+    for group in material.looks.names if material.by_group else ():
+        axes.barh(0, 0, color=material.looks.colour(group), alpha=0.85, label=f"group {group}")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     _ngram_line(axes, material, vertical=True)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("test perplexity")
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
-    legend(axes)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    legend(axes, columns=1 if material.by_group else 0)
     return figure
 
 
 def _learning_curve(against: str) -> Draw:
     def draw(material: Material) -> Figure | None:
         figure, axes = new_figure()
-        ends = [
-            getattr(row, against)
-            for m in material.reports.neural.values()
-            for r in m.runs.values()
-            for row in r.history
-        ]
+        ends = [getattr(row, against) for m in material.models.values() for r in m.runs.values() for row in r.history]
         scale, unit = _unit(max(ends, default=0)) if against == "tokens" else (1.0, "")
         title = f"tokens seen{unit}" if against == "tokens" else "training seconds"
         drawn = False
-        for name, model in material.reports.neural.items():
+        for name, model in material.models.items():
             colour, label = material.looks.colour(name), name
             for run in model.runs.values():
                 points = [(getattr(row, against) / scale, row.valid_perplexity) for row in run.history]
@@ -137,7 +152,7 @@ def _by_frequency(material: Material) -> Figure | None:
     places = {bucket: place for place, bucket in enumerate(base)}
     figure, axes = new_figure(height=3.7)
     axes.axhline(1.0, color=INK[0], linestyle="--", linewidth=1.3, label=_readable(material, best))
-    for name, model in material.reports.neural.items():
+    for name, model in material.models.items():
         runs = [_buckets(metrics.by_frequency) for metrics in model.metrics("test", "reset").values()]
         nats = {
             bucket: math.fsum(run[bucket] for run in runs) / len(runs) for bucket in _common(runs) if bucket in base
@@ -161,16 +176,22 @@ def _parameters(material: Material) -> Figure | None:
         return None
     figure, axes = new_figure()
     scale, unit = _unit(max(row.num_parameters or 0 for row in rows))
+    frontier, labelled = _frontier(rows) if material.by_group else set(), set()
     for row in rows:
         estimate = row.figure("perplexity")
         assert estimate is not None and row.num_parameters is not None
+        key = material.key(row.name)
         error = None
         if estimate.low is not None and estimate.high is not None:
             error = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
         axes.errorbar(
             row.num_parameters / scale, estimate.mean, yerr=error, capsize=3, markersize=7, linestyle="none",
-            color=material.looks.colour(row.name), marker=material.looks.marker(row.name), label=row.name,
+            color=material.looks.colour(key), marker=material.looks.marker(key), label="_" if key in labelled else key,
         )  # fmt: skip
+        labelled.add(key)
+        if row.name in frontier:
+            place = (row.num_parameters / scale, estimate.mean)
+            axes.annotate(row.name, place, (-6, -9), textcoords="offset points", ha="right", fontsize=8)
     _ngram_line(axes, material, vertical=False)
     axes.set_xlabel(f"parameters{unit}")
     axes.set_ylabel("test perplexity")
@@ -179,21 +200,36 @@ def _parameters(material: Material) -> Figure | None:
     return figure
 
 
-_PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
+def _frontier(rows: list[Row]) -> set[str]:
+    """Names of the models than which none as large, or larger by up to 2%, is better."""
+
+    def beaten(row: Row) -> bool:
+        assert row.num_parameters is not None
+        limit = 1.02 * row.num_parameters
+        return any(
+            other.rank_perplexity < row.rank_perplexity and (other.num_parameters or 0) <= limit for other in rows
+        )
+
+    return {row.name for row in rows if not beaten(row)}
+
+
+_PLOTS: tuple[tuple[str, str, str, Draw, bool], ...] = (
     ("leaderboard", "Test perplexity", "Bars: mean over seeds with the t-interval, under the protocol that ranks the "
-     "model. Dashed: the best n-gram model, chosen on valid, each line scored alone (reset).", _leaderboard),
+     "model. Dashed: the best n-gram model, chosen on valid, each line scored alone (reset).", _leaderboard, False),
     ("parameters", "Perplexity against parameters", "All trained parameters, embeddings included; mean over seeds with "
-     "the t-interval.", _parameters),
+     "the t-interval. Where colours are groups, those models are named than which none of at most their size "
+     "(and 2%) is better.",
+     _parameters, False),
     ("learning_tokens", "Learning curves by tokens", "One line a seed; a cross marks where a seed diverged.",
-     _learning_curve("tokens")),
+     _learning_curve("tokens"), True),
     ("learning_seconds", "Learning curves by time", "The same over the seconds spent in training.",
-     _learning_curve("seconds")),
+     _learning_curve("seconds"), True),
     ("ngram_orders", "n-gram perplexity by order", "Unsmoothed counts (mle) give some targets of test probability "
-     "zero: their perplexity is infinite, drawn hollow at the top.", _ngram_orders),
+     "zero: their perplexity is infinite, drawn hollow at the top.", _ngram_orders, False),
     ("sparsity", "Sparsity by order", "What test holds and train does not. A count of 0 after a context is probability "
-     "zero for unsmoothed counts.", _sparsity),
+     "zero for unsmoothed counts.", _sparsity, False),
     ("frequency", "Perplexity by word frequency", "Targets of test in groups by how often they occur in train, each "
-     "line scored alone (reset); below 1 the model is better than the best n-gram model.", _by_frequency),
+     "line scored alone (reset); below 1 the model is better than the best n-gram model.", _by_frequency, True),
 )  # fmt: skip
 
 

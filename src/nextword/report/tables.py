@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nextword.evaluation.statistics import Estimate
+from nextword.evaluation.statistics import Difference, Estimate
 
 DASH = "–"  # noqa: RUF001 (an en dash is meant)
 INFINITE = "∞"
+TIMES = "\N{MULTIPLICATION SIGN}"
+LONG = 40
+"""Characters from which a text is given the room of a paragraph."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Cell:
     @property
     def style(self) -> str:
         """CSS classes."""
-        kind = "number" if self.number else "text"
+        kind = "number" if self.number else "text long" if max(len(self.text), len(self.under)) >= LONG else "text"
         return f"{kind} {self.tone}".strip()
 
 
@@ -146,6 +149,19 @@ def percent(value: float | None) -> str:
 def interval(low: float | None, high: float | None, form: Any = number) -> str:
     """``[low, high]``, or nothing where there is no interval."""
     return "" if low is None or high is None else f"[{form(low)}, {form(high)}]"
+
+
+def ratio_parts(gap: Difference) -> tuple[str, str]:
+    """A difference of logarithms as a factor with its interval: ``x0.9500``, ``[0.9300, 0.9700]``."""
+    low, high = (None if limit is None else math.exp(limit) for limit in (gap.low, gap.high))
+    return f"{TIMES}{number(math.exp(gap.mean))}", interval(low, high)
+
+
+def seeds_cell(seeds: Sequence[int], diverged: Sequence[int]) -> Cell:
+    """How many seeds stand behind a figure."""
+    if not diverged:
+        return Cell(count(len(seeds)) if seeds else DASH)
+    return Cell(f"{len(seeds) - len(diverged)} of {len(seeds)}", f"(diverged: {', '.join(map(str, diverged))})")
 
 
 def estimate_cell(estimate: Estimate | None, form: Any = number, *, bold: bool = False, rows: int = 1) -> Cell:

@@ -2,7 +2,8 @@
 
 Input: a table with the column ``text``. Params: ``mode`` is ``score`` or ``continue``; the others
 are those of :class:`nextword.serving.Sampling`. Output: a table with a row a text: ``log_prob_nats``, ``num_tokens``
-and ``perplexity``, or ``continuation``.
+and ``perplexity`` (of a bidirectional model their pseudo counterparts: :class:`nextword.serving.Score`), or
+``continuation`` (which a bidirectional model refuses).
 """
 
 from __future__ import annotations

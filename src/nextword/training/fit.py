@@ -23,6 +23,7 @@ from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 from nextword.training.artifacts import ModelDescription, save_model
 from nextword.training.module import Diverged, LanguageModelModule, StreamDataModule
+from nextword.training.nt_asgd import NonmonotoneAveraging
 from nextword.training.worker import Job
 
 ROW_SECONDS = 2.0
@@ -40,20 +41,23 @@ def fit(job: Job) -> None:
     model_params = job.params.models[job.model]
     model = build_model(model_params, corpus.vocab_size, corpus.eos_id)
     steps = len(Columns(corpus["train"].ids, params.batch_size, params.bptt))
-    module = LanguageModelModule(model, params, model_params.learning_rate, steps)
+    epochs = job.params.epochs_of(job.model)
+    module = LanguageModelModule(model, params, model_params.learning_rate, steps, epochs)
     recorder = Recorder(job)
     callbacks: list[Callback] = [recorder]
     if params.early_stopping_patience is not None:
         callbacks.append(
             EarlyStopping("valid_nats_per_target", patience=params.early_stopping_patience, check_finite=False)
         )
+    if params.optimizer == "nt_asgd":
+        callbacks.append(NonmonotoneAveraging(params.nonmonotone_interval))
     precision = resolve_precision(params.precision, job.accelerator)
     trainer = pl.Trainer(
         accelerator="gpu" if job.accelerator == "cuda" else "cpu",
         devices=job.devices,
         strategy="ddp" if job.devices > 1 else "auto",
         precision={"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}[precision],  # type: ignore[arg-type]
-        max_epochs=params.max_epochs,
+        max_epochs=epochs,
         callbacks=callbacks,
         deterministic=job.accelerator == "cpu",
         use_distributed_sampler=False,
@@ -81,7 +85,7 @@ def fit(job: Job) -> None:
         result = recorder.result(module) | {
             "status": "finished" if diverged is None else "diverged",
             "diverged_at": diverged,
-            "engine": model.engine,
+            "engine": recorder.engine,
             "precision": precision,
             "device": torch.cuda.get_device_name() if job.accelerator == "cuda" else "cpu",
             "num_devices": job.devices,
@@ -115,6 +119,8 @@ class Recorder(Callback):
         self.rows_path = job.folder / "progress.jsonl"
         self.history: list[dict[str, Any]] = []
         self.best = math.inf
+        self.engine = ""
+        """What ran, which depends on the device: asked while the model lies there."""
         self.tokens = 0
         self.seconds = 0.0
         self._started = self._written = time.perf_counter()
@@ -125,6 +131,7 @@ class Recorder(Callback):
             self.rows_path.unlink(missing_ok=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
+        self.engine = pl_module.model.engine
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
@@ -174,7 +181,7 @@ class Recorder(Callback):
             "tokens": self.tokens,
             "seconds": seconds,
             "tokens_per_second": self.tokens / seconds if seconds else None,
-            "total_tokens": self.job.params.train.max_epochs * self._epoch_tokens(trainer),
+            "total_tokens": self.job.params.epochs_of(self.job.model) * self._epoch_tokens(trainer),
             "train_perplexity": perplexity(nats, targets),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "grad_norm": module.recent_grad_norms[-1] if module.recent_grad_norms else None,

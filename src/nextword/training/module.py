@@ -42,12 +42,15 @@ class LanguageModelModule(pl.LightningModule):
         params: optimizer, schedule, clipping.
         learning_rate: peak of the schedule.
         steps_per_epoch: windows in an epoch.
+        epochs: that the schedule spans.
     """
 
-    def __init__(self, model: LanguageModel, params: TrainParams, learning_rate: float, steps_per_epoch: int) -> None:
+    def __init__(
+        self, model: LanguageModel, params: TrainParams, learning_rate: float, steps_per_epoch: int, epochs: int
+    ) -> None:
         super().__init__()
         self.model, self.train_params, self.learning_rate = model, params, learning_rate
-        self.steps_per_epoch = steps_per_epoch
+        self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
         self.state: Any = None
         self.train_nats, self.train_targets = SumMetric(), SumMetric()
         self.valid_nats, self.valid_targets = SumMetric(), SumMetric()
@@ -61,11 +64,13 @@ class LanguageModelModule(pl.LightningModule):
     def training_step(self, tokens_TB: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
         if batch_idx == 0:
             self.state = self.model.initial_state(tokens_TB.shape[1])
-        nats, state = self.model.sum_nats(tokens_TB, self.state)
+        nats, penalty, state = self.model.training_loss(tokens_TB, self.state)
         self.state = detach(state)
         self.train_nats.update(nats.detach())
         self.train_targets.update(tokens_TB.numel())
-        loss = nats / (tokens_TB.shape[1] if self.train_params.loss_scale == "per_stream" else tokens_TB.numel())
+        targets = tokens_TB.numel()
+        share = tokens_TB.shape[1] if self.train_params.loss_scale == "per_stream" else targets
+        loss = nats / share if penalty is None else nats / share + penalty * (targets / share)
         self._loss = loss.detach()
         return loss
 
@@ -96,6 +101,8 @@ class LanguageModelModule(pl.LightningModule):
         kept = torch.from_numpy(window.place >= 0).to(self.device)
         if window.first:
             self._valid_state = self.model.initial_state(tokens.shape[1])
+        if not self.model.left_to_right:  # its right context ends with the window here; evaluation gives it all
+            self._valid_state = self._valid_state._replace(lengths=kept.sum(0))
         with torch.autocast(self.device.type, enabled=False):
             log_prob, self._valid_state = self.model.score(tokens, self._valid_state)
         self.valid_nats.update(-log_prob[kept].double().sum())
@@ -106,9 +113,8 @@ class LanguageModelModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         optimizer = build_optimizer(self.model.parameters(), self.train_params, self.learning_rate)
-        params = self.train_params
         scheduler = build_scheduler(
-            optimizer, params.schedule, self.learning_rate, self.steps_per_epoch, params.max_epochs
+            optimizer, self.train_params.schedule, self.learning_rate, self.steps_per_epoch, self.epochs
         )
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 

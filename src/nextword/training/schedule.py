@@ -14,7 +14,7 @@ from nextword.config import ScheduleParams, TrainParams
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], params: TrainParams, learning_rate: float) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) or SGD; weight decay falls on matrices, not on biases."""
+    """AdamW (Loshchilov & Hutter 2019) or SGD, also under NT-ASGD; weight decay falls on matrices, not on biases."""
     parameters = [p for p in parameters if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": params.weight_decay},

@@ -1,0 +1,186 @@
+"""A group of models against its baseline, as table, records and sentences."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nextword.evaluation.statistics import Difference, Estimate
+from nextword.report.collect import Neural
+from nextword.report.leaderboard import exp_estimate
+from nextword.report.schema import PROTOCOLS
+from nextword.report.tables import (
+    DASH,
+    TIMES,
+    Cell,
+    Table,
+    count,
+    estimate_cell,
+    flat_estimate,
+    number,
+    ratio_parts,
+    seeds_cell,
+)
+from nextword.report.variants import VariantRow, Variants
+
+
+def variants_table(variants: Variants) -> Table:
+    """The table as people read it: one row a model."""
+    short = variants.short
+    headings = (
+        "model", *variants.family.traits, "what the notes say", "claim", f"against {short}",
+        *(heading for p in PROTOCOLS for heading in (f"test perplexity, {p}", f"{TIMES} {short}'s, {p}")),
+        "parameters, recurrent", "tokens a second", "seeds",
+    )  # fmt: skip
+    body = tuple(
+        (
+            Cell(row.model.name, bold=row.standing is None),
+            *row.traits.values(),
+            Cell(row.claim.text or DASH, f"(read as: {row.claim.reading.text})" if row.claim.reading else ""),
+            _verdict(row, variants),
+            _standing(row, variants),
+            *(cell for p in PROTOCOLS for cell in (estimate_cell(row.test[p]), _ratio(row.gaps.get(p)))),
+            _parameters(row),
+            _speed(row),
+            seeds_cell(row.model.seeds, row.model.diverged),
+        )
+        for row in variants.rows
+    )
+    return Table(variants.family.title, headings, body, _notes(variants))
+
+
+def _parameters(row: VariantRow) -> Cell:
+    under = "" if row.parameters_gap is None else f"({row.parameters_gap:+,})"
+    return Cell(count(row.model.train.num_parameters.recurrent), under, number=True)
+
+
+def _speed(row: VariantRow) -> Cell:
+    parts = [_engines(row.model)]
+    if row.speed_gap is not None:
+        parts.append(f"{TIMES}{number(math.exp(row.speed_gap.mean), 3)}")
+    if row.unlike:
+        parts.append("unlike")
+    return Cell(count(row.speed.mean) if row.speed else DASH, f"({', '.join(parts)})", number=True)
+
+
+def _engines(model: Neural) -> str:
+    return "/".join(sorted({run.engine for run in model.runs.values() if run.engine})) or "engine not stated"
+
+
+def _ratio(gap: Difference | None) -> Cell:
+    return Cell(*ratio_parts(gap), number=True) if gap else Cell(DASH, number=True)
+
+
+def _standing(row: VariantRow, variants: Variants) -> Cell:
+    if row.standing is None:
+        return Cell("the measure")
+    if row.standing in ("worse", "better"):
+        return Cell(f"{row.standing} than {variants.short}")
+    gap = row.gaps[variants.protocol]
+    return Cell(row.standing, "(one seed a side)" if gap is not None and gap.low is None else "")
+
+
+def _verdict(row: VariantRow, variants: Variants) -> Cell:
+    if row.verdict is None:
+        lacking = row.standing is not None and row.claim.reading is not None
+        return Cell(DASH, "(no model here to compare it with)" if lacking else "")
+    if row.against == variants.baseline or row.claim_gap is None:
+        return Cell(row.verdict, tone=row.verdict)
+    return Cell(row.verdict, f"({' '.join(ratio_parts(row.claim_gap)).rstrip()} {row.against}'s)", tone=row.verdict)
+
+
+def variants_summary(variants: Variants) -> str:
+    """The table in a few sentences."""
+    others = variants.rows[1:]
+    groups = {
+        standing: [row.model.name for row in others if row.standing == standing]
+        for standing in ("worse", "not told apart", "better", "no figure")
+    }
+    stands = "; ".join(f"{standing}: {', '.join(names)}" for standing, names in groups.items() if names)
+    verdicts = [row.verdict for row in others if row.verdict]
+    text = f"{variants.family.title} against {variants.baseline} (test perplexity, {variants.protocol}): {stands}."
+    if verdicts:
+        text += (
+            f" Claims of the notes: {verdicts.count('supported')} supported, {verdicts.count('contradicted')} "
+            f"contradicted, {verdicts.count('undecided')} undecided."
+        )
+    ratios = [(gap.mean, row) for row in others if (gap := row.gaps.get(variants.protocol)) is not None]
+    if ratios:
+        largest, worst = max(ratios, key=lambda pair: pair[0])
+        text += f" Largest: {worst.model.name}, {TIMES}{number(math.exp(largest))} the perplexity of {variants.short}."
+    return text
+
+
+def _notes(variants: Variants) -> tuple[str, ...]:
+    short, protocol, level = variants.short, variants.protocol, f"{100 * variants.confidence:g}%"
+    measure = f"{short} is {variants.baseline}" if short != variants.baseline else f"{short} is the first of its group"
+    notes = [
+        *variants.family.notes,
+        f"{measure}, the measure of the others. Their ratios of test perplexities have {level} t-intervals over seeds: "
+        "paired over the common seeds, by Welch's t where fewer than two are common. Nothing is corrected for the "
+        "number of rows.",
+        f"Tokens a second are of training; below them the engine and the factor of {short}'s speed.",
+        f"The rule, by the {protocol} perplexity: worse than {short} where the whole interval lies above 1, better "
+        "where it lies below, not told apart where it holds 1 or there is one seed. A claim is supported where the "
+        "interval lies within what it is read as, contradicted where it lies wholly outside, else undecided.",
+    ]
+    if unlike := [f"{row.model.name} ({row.unlike})" for row in variants.rows if row.unlike]:
+        notes.append(
+            f"Not trained in the same way as {short}, so their speeds compare programs, not cells: {', '.join(unlike)}."
+        )
+    if lost := [row.model.name for row in variants.rows if not row.model.finished]:
+        notes.append(f"Every seed diverged, so there is no figure: {', '.join(lost)}.")
+    if unequal := [f"{row.model.name} ({row.other_settings})" for row in variants.rows if row.other_settings]:
+        notes.append(f"Settings other than {short}'s, beside what makes the variant: {'; '.join(unequal)}.")
+    return tuple(notes)
+
+
+def variants_records(variants: Variants) -> list[dict[str, Any]]:
+    """Flat records of all rows, the same keys in each, for CSV and JSON; differences are in nats a target."""
+    records = []
+    for row in variants.rows:
+        record: dict[str, Any] = {"name": row.model.name, "kind": row.model.train.kind}
+        record |= {heading.replace(" ", "_"): cell.text for heading, cell in row.traits.items()}
+        record |= {
+            "seeds": " ".join(map(str, row.model.seeds)),
+            "diverged": " ".join(map(str, row.model.diverged)),
+            "parameters_recurrent": row.model.train.num_parameters.recurrent,
+            "parameters_recurrent_difference": row.parameters_gap,
+            "engine": _engines(row.model),
+        }
+        record |= flat_estimate("tokens_per_second", row.speed)
+        record |= flat_estimate("tokens_per_second_ratio", _exp(row.speed_gap)) | {"ran_unlike": row.unlike}
+        for p in PROTOCOLS:
+            record |= flat_estimate(f"test_perplexity_{p}", row.test[p])
+            record |= flat_estimate(f"difference_{p}", _estimate(row.gaps.get(p)))
+            record |= flat_estimate(f"ratio_{p}", _exp(row.gaps.get(p)))
+        record |= {
+            "standing": row.standing,
+            "claim": row.claim.text,
+            "read_as": row.claim.reading.text if row.claim.reading else None,
+            "against": row.against,
+        }
+        record |= flat_estimate("claim_ratio", _exp(row.claim_gap)) | {"verdict": row.verdict}
+        records.append(record | {"other_settings": row.other_settings})
+    return records
+
+
+def _estimate(gap: Difference | None) -> Estimate | None:
+    return Estimate(gap.mean, gap.low, gap.high, len(gap.seeds)) if gap else None
+
+
+def _exp(gap: Difference | None) -> Estimate | None:
+    estimate = _estimate(gap)
+    return exp_estimate(estimate) if estimate else None
+
+
+def variants_tree(variants: Variants) -> dict[str, Any]:
+    """The comparison as written to JSON."""
+    return {
+        "baseline": variants.baseline,
+        "protocol": variants.protocol,
+        "confidence": variants.confidence,
+        "summary": variants_summary(variants),
+        "notes": list(_notes(variants)),
+        "rows": variants_records(variants),
+    }

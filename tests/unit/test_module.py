@@ -1,0 +1,39 @@
+"""The differentiated loss of a window: nats on their scale, penalties on the same, the logged nats without them."""
+
+import pytest
+import torch
+
+from nextword.config import ModelParams, TrainParams
+from nextword.models import build_model
+from nextword.training.module import LanguageModelModule
+
+T, B = 6, 4
+PENALTIES = {"activation_penalty": 2.0, "temporal_penalty": 1.0}
+
+
+@pytest.mark.parametrize(("scale", "divisor"), [("mean", T * B), ("per_stream", B)])
+@pytest.mark.parametrize("penalties", [{}, PENALTIES])
+def test_loss_by_hand(scale: str, divisor: int, penalties: dict) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelParams(kind="lstm", embedding_size=5, hidden_size=5, **penalties), 11, 0).train()
+    tokens = torch.randint(11, (T, B))
+    nats, penalty, _ = model.training_loss(tokens, model.initial_state(B))
+    module = LanguageModelModule(model, TrainParams(loss_scale=scale), 0.1, 1, 1)
+    loss = module.training_step(tokens, 0)
+    assert (penalty is None) == (not penalties)
+    expected = nats.item() / divisor + (0.0 if penalty is None else penalty.item() * T * B / divisor)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert module.train_nats.compute().item() == pytest.approx(nats.item(), rel=1e-6)
+    assert module.train_targets.compute().item() == T * B
+
+
+def test_the_state_is_carried_and_cut() -> None:
+    model = build_model(ModelParams(kind="gru", embedding_size=5, hidden_size=5, num_layers=2), 11, 0)
+    module = LanguageModelModule(model, TrainParams(), 0.1, 2, 1)
+    tokens = torch.randint(11, (T, B))
+    module.training_step(tokens, 0)
+    _, state = model.score(tokens, model.initial_state(B))
+    assert torch.equal(module.state.last, tokens[-1])
+    for carried, expected in zip(module.state.layers, state.layers, strict=True):
+        assert not carried.h.requires_grad
+        torch.testing.assert_close(carried.h, expected.h)
