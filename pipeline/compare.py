@@ -1,4 +1,7 @@
-"""Leaderboard, GRU against LSTM, report page: reports/compare, reports/metrics.json."""
+"""Leaderboard, GRU against LSTM, LSTM ablations, RNN variants, bidirectional models: tables, plots and report page.
+
+Writes reports/compare and reports/metrics.json. The last three tables are there where params.yaml names such models.
+"""
 
 from nextword.config import load_params
 from nextword.paths import REPORTS, RUNS

@@ -9,7 +9,7 @@ from nextword.stage import run_stage
 from nextword.text import load_ids
 from nextword.tracking import stage_run
 from nextword.training.progress import CONDITIONS, OUTCOMES, curves
-from nextword.training.run import finish, train_model
+from nextword.training.run import Training, finish
 from nextword.training.worker import Job
 
 
@@ -19,6 +19,7 @@ def main(name: str) -> None:
     params.require_model(name)
     config = {"train": params.train.model_dump(), "model": params.models[name].model_dump()}
     with (
+        Training(params, name, IDS, MODELS / name, WORK) as training,  # begins while the tracking is opened
         stage_run(params.tracking, f"train@{name}", config, RUNS / "train" / f"{name}.json") as run,
         ExitStack() as stack,
     ):
@@ -30,7 +31,7 @@ def main(name: str) -> None:
             seeds[job.seed].metric_rows([curves(row)])
             logged.add(job.seed)
 
-        report = train_model(params, name, IDS, MODELS / name, WORK, on_row)
+        report = training.finish(on_row)
         for result in report["runs"]:
             seed = seeds[result["seed"]]
             if result["seed"] not in logged:

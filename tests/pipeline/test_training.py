@@ -13,6 +13,8 @@ import torch
 
 from nextword.config import Params
 from nextword.evaluation.neural import evaluate_model, head, score_split
+from nextword.models.cells import GRU
+from nextword.models.scan import resolve_engine
 from nextword.text.ids import load_ids
 from nextword.training.artifacts import load_description, load_model
 from nextword.training.placement import Devices, devices_per_run, find_devices, rounds
@@ -39,11 +41,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_ids: Path, tiny_param
 
 
 def test_report_holds_what_was_run(trained: dict[str, Any], tiny_ids: Path) -> None:
+    engine = resolve_engine(GRU, "auto")
     report = trained["report"]
     tokens = load_ids(tiny_ids)["train"].num_tokens
     assert [run["seed"] for run in report["runs"]] == [0, 1]
     for run in report["runs"]:
-        assert run["status"] == "finished" and run["epochs"] == 2 and run["engine"] == "scan"
+        assert run["status"] == "finished" and run["epochs"] == 2 and run["engine"] == engine
         assert run["tokens"] == 2 * (tokens // 4) * 4
         assert run["steps"] == 2 * -(-(tokens // 4) // 7)
         assert run["history"][1]["valid_perplexity"] < run["history"][0]["valid_perplexity"]

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "nextword"
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "pipeline").glob("*.py")])
 ORDER = [
+    "allocator",
     "files",
     "paths",
     "perplexity",

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from nextword.models import c_library as library
 from nextword.models.cells import CELLS, LSTM, Cell, HState
-from nextword.models.derived import library, window
+from nextword.models.derived import window
 from nextword.models.derived.expression import FUNCTIONS, ZERO, Expression, NotTraceable, expression, named, pull_back
 from nextword.models.derived.trace import trace
 from nextword.models.scan import engines_of, resolve_engine, scan

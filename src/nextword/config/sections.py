@@ -54,7 +54,7 @@ class ModelParams(Section):
     kind: str
     """Name in ``nextword.models.MODELS``."""
     group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "main"
-    """Models of a group are trained alike and compare; ``ablation`` has a table of its own in the report."""
+    """Models of a group are trained alike and compare; ``ablation`` and ``rnn`` each have a table in the report."""
     embedding_size: Count = 200
     hidden_size: Count = 200
     num_layers: Count = 1
@@ -144,7 +144,7 @@ class TrainParams(Section):
     """nt_asgd: averaging starts when the valid loss is no better than its best of more than so many epochs ago."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     momentum: Fraction = 0.0
-    """sgd only."""
+    """sgd and nt_asgd."""
     schedule: ScheduleParams = ScheduleParams()
     clip_norm: Positive | None = 1.0
     """Largest global L2 norm of the gradient; null does not clip."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nextword.allocator import keep_freed_memory
 from nextword.config import Params
 from nextword.evaluation.rule import Scorer
 from nextword.models.language_model import LanguageModel
@@ -118,6 +119,7 @@ def evaluate_model(
 
     # One thread a task: a step of a recurrent model is too small to share, and kernels run outside Python's lock.
     torch.set_num_threads(1)
+    keep_freed_memory()
     loaded = {seed: load_model(models / f"seed-{seed}", devices.accelerator) for seed in seeds}
     tasks = [(seed, key, protocol) for seed in seeds for key in splits for protocol in PROTOCOLS]
     runs = []

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from nextword.models import softmax_kernel
+
 CHUNK_LOGITS = 1 << 22
 """Logits held at a time: few enough to be cheap to hold, enough to make large matrix products."""
 
@@ -34,25 +36,25 @@ class _SumCrossEntropy(torch.autograd.Function):
     def _forward(
         ctx: Any, hidden_NE: Tensor, weight_VE: Tensor, bias_V: Tensor, targets_N: Tensor, compute: torch.dtype
     ) -> Tensor:
-        hidden, weight, bias = hidden_NE.to(compute), weight_VE.to(compute), bias_V.to(compute)
+        hidden, weight = hidden_NE.to(compute), weight_VE.to(compute)
         grad_hidden = torch.empty_like(hidden)
         grad_weight: Tensor | None = None
         grad_bias = torch.zeros_like(bias_V)
-        total = torch.zeros((), dtype=bias_V.dtype, device=hidden.device)
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         size = max(1, CHUNK_LOGITS // weight.shape[0])
         for start in range(0, len(targets_N), size):
-            h, y = hidden[start : start + size], targets_N[start : start + size, None]
-            d = torch.log_softmax(torch.addmm(bias, h, weight.t()), dim=1)
-            total -= d.gather(1, y).to(total.dtype).sum()
-            d.exp_().scatter_add_(1, y, d.new_full((1, 1), -1.0).expand_as(y))
+            h, y = hidden[start : start + size], targets_N[start : start + size]
+            d = torch.mm(h, weight.t())
+            nats, part_bias = _error_(d, bias_V, y)
+            total += nats
+            grad_bias += part_bias
             torch.mm(d, weight, out=grad_hidden[start : start + size])
             part = torch.mm(d.t(), h)
             grad_weight = part.to(weight_VE.dtype) if grad_weight is None else grad_weight.add_(part)
-            grad_bias += d.sum(0)
         assert grad_weight is not None
         ctx.spent = False
         ctx.save_for_backward(grad_hidden.to(hidden_NE.dtype), grad_weight, grad_bias)
-        return total
+        return total.to(bias_V.dtype)
 
     @staticmethod
     @once_differentiable
@@ -64,6 +66,17 @@ class _SumCrossEntropy(torch.autograd.Function):
         # In place: the largest of these is as large as the embedding.
         grad_hidden, grad_weight, grad_bias = (saved.mul_(grad) for saved in ctx.saved_tensors)
         return grad_hidden, grad_weight, grad_bias, None, None
+
+
+def _error_(logits_NV: Tensor, bias_V: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn logits (without bias) into ``softmax - onehot`` in place; sum of nats, and the gradient of the bias."""
+    if softmax_kernel.available(logits_NV, bias_V):
+        return softmax_kernel.error_(logits_NV, bias_V, targets_N)
+    y = targets_N[:, None]
+    log_prob = torch.log_softmax(logits_NV.add_(bias_V), dim=1)
+    nats = -log_prob.gather(1, y).double().sum()
+    torch.exp(log_prob, out=logits_NV).scatter_add_(1, y, log_prob.new_full((1, 1), -1.0).expand_as(y))
+    return nats, logits_NV.sum(0, dtype=bias_V.dtype)
 
 
 class SoftmaxOutput(nn.Module):
@@ -98,7 +111,13 @@ class SoftmaxOutput(nn.Module):
         size = max(1, CHUNK_LOGITS // self.weight.shape[0])
         scores, ranks = [], []
         for h, y in zip(torch.split(hidden_NE, size), torch.split(targets_N, size), strict=True):
-            log_prob = self.log_prob(h)
+            logits = torch.mm(h, self.weight.t())
+            if not torch.is_grad_enabled() and softmax_kernel.available(logits, self.bias):
+                score, rank = softmax_kernel.score(logits, self.bias, y)
+                scores.append(score)
+                ranks.append(rank)
+                continue
+            log_prob = torch.log_softmax(logits + self.bias, dim=-1)
             target = log_prob.gather(1, y[:, None])
             scores.append(target[:, 0])
             ranks.append((log_prob > target).sum(1))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from nextword.config import ModelParams
-from nextword.evaluation.statistics import Difference, Estimate, difference, mean_interval
+from nextword.evaluation.statistics import Difference, Estimate, difference, many_to_one, mean_interval
 from nextword.report.collect import Neural, Reports
 from nextword.report.gru_vs_lstm import Verdict
 from nextword.report.leaderboard import estimate_metric, exp_estimate
@@ -79,9 +80,25 @@ def compare_variants(reports: Reports, family: Family) -> Variants | None:
         return None
     scored = [model for model in group.values() if model.finished]
     protocol: Protocol = "stateful" if all(model.metrics("test", "stateful") for model in scored) else "reset"
-    names = (baseline, *(name for name in group if name != baseline))
-    rows = tuple(_row(reports, family, group, name, baseline, protocol) for name in names)
-    return Variants(family, baseline, protocol, rows, reports.params.compare.confidence)
+    others = [name for name in group if name != baseline]
+    confidence = reports.params.compare.confidence
+    gaps = {p: _gaps(group, baseline, others, p, confidence) for p in PROTOCOLS}
+    controls = _controls(family, {name: models[name] for name in group}, others)
+    found = {baseline: gaps[protocol]}  # the rest of the group enters, so that a claim rests on the interval shown
+    for control in controls.values():
+        if control not in found:
+            claimants = (name for name in controls if controls[name] == control)
+            found[control] = _gaps(group, control, claimants, protocol, confidence)
+    rows = [_row(reports, family, group[baseline])]
+    for name in others:
+        row = _compared(reports, family, group[name], group[baseline])
+        by_protocol = {p: gaps[p].get(name) for p in PROTOCOLS}
+        row = replace(row, gaps=by_protocol, standing=stand(by_protocol[protocol]))
+        if row.claim.reading and name in controls:
+            gap = found[controls[name]].get(name)
+            row = replace(row, against=controls[name], claim_gap=gap, verdict=judge(row.claim.reading, gap))
+        rows.append(row)
+    return Variants(family, baseline, protocol, tuple(rows), confidence)
 
 
 def stand(gap: Difference | None) -> Standing:
@@ -103,47 +120,50 @@ def judge(reading: Reading, gap: Difference | None) -> Verdict:
     return "contradicted" if high < reading.low or low > reading.high else "undecided"
 
 
-def _row(
-    reports: Reports, family: Family, group: dict[str, Neural], name: str, baseline: str, protocol: Protocol
-) -> VariantRow:
-    models, confidence = reports.params.models, reports.params.compare.confidence
-    own, model, base = models[name], group[name], group[baseline]
-    claim = family.claim(own)
-    test = {p: estimate_metric(model.metrics("test", p), "perplexity", confidence) for p in PROTOCOLS}
+def _controls(family: Family, group: dict[str, ModelParams], names: Iterable[str]) -> dict[str, str]:
+    """By name of a model whose claim has a reading: the model with which the claim compares it, where there is one."""
+    controls = {}
+    for name in names:
+        own = group[name]
+        against = next((other for other in group if other != name and family.against(own, group[other])), None)
+        if family.claim(own).reading is not None and against is not None:
+            controls[name] = against
+    return controls
+
+
+def _gaps(
+    group: dict[str, Neural], control: str, names: Iterable[str], protocol: Protocol, confidence: float
+) -> dict[str, Difference]:
+    """Nats a target of test less the control's, of those that have any."""
+    nats = {name: list(group[name].log_perplexity("test", protocol).values()) for name in (control, *names)}
+    base = nats.pop(control)
+    return many_to_one(base, {name: values for name, values in nats.items() if values}, confidence) if base else {}
+
+
+def _row(reports: Reports, family: Family, model: Neural) -> VariantRow:
+    own, confidence = reports.params.models[model.name], reports.params.compare.confidence
     speed = _log_speed(model)
-    row = VariantRow(
+    return VariantRow(
         model=model,
         traits={heading: trait(own) for heading, trait in family.traits.items()},
-        test=test,
+        test={p: estimate_metric(model.metrics("test", p), "perplexity", confidence) for p in PROTOCOLS},
         speed=exp_estimate(mean_interval(list(speed.values()), confidence)) if speed else None,
-        claim=claim,
+        claim=family.claim(own),
     )
-    if name == baseline:
-        return row
+
+
+def _compared(reports: Reports, family: Family, model: Neural, base: Neural) -> VariantRow:
+    """The row with what sets the model apart from the baseline beside perplexity."""
+    models, confidence = reports.params.models, reports.params.compare.confidence
+    speed, base_speed = _log_speed(model), _log_speed(base)
     sizes = model.train.num_parameters.recurrent, base.train.num_parameters.recurrent
-    gaps = {p: _gap(_nats(model, p), _nats(base, p), confidence) for p in PROTOCOLS}
-    row = replace(
-        row,
-        gaps=gaps,
-        speed_gap=_gap(speed, _log_speed(base), confidence),
+    return replace(
+        _row(reports, family, model),
+        speed_gap=difference(speed, base_speed, confidence, pair=True) if speed and base_speed else None,
         unlike=model.unlike(base) if model.finished and base.finished else "",
         parameters_gap=sizes[0] - sizes[1] if sizes[0] is not None and sizes[1] is not None else None,
-        standing=stand(gaps[protocol]),
-        other_settings=_other_settings(own, models[baseline], family.shown),
+        other_settings=_other_settings(models[model.name], models[base.name], family.shown),
     )
-    against = next((other for other in group if other != name and family.against(own, models[other])), None)
-    if claim.reading is None or against is None:
-        return row
-    gap = _gap(_nats(model, protocol), _nats(group[against], protocol), confidence)
-    return replace(row, against=against, claim_gap=gap, verdict=judge(claim.reading, gap))
-
-
-def _gap(ours: dict[int, float], theirs: dict[int, float], confidence: float) -> Difference | None:
-    return difference(ours, theirs, confidence, pair=True) if ours and theirs else None
-
-
-def _nats(model: Neural, protocol: Protocol) -> dict[int, float]:
-    return model.log_perplexity("test", protocol)
 
 
 def _log_speed(model: Neural) -> dict[int, float]:

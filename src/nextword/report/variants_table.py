@@ -77,7 +77,7 @@ def _standing(row: VariantRow, variants: Variants) -> Cell:
     if row.standing in ("worse", "better"):
         return Cell(f"{row.standing} than {variants.short}")
     gap = row.gaps[variants.protocol]
-    return Cell(row.standing, "(one seed a side)" if gap is not None and gap.low is None else "")
+    return Cell(row.standing, "(one seed a model)" if gap is not None and gap.low is None else "")
 
 
 def _verdict(row: VariantRow, variants: Variants) -> Cell:
@@ -116,14 +116,23 @@ def _notes(variants: Variants) -> tuple[str, ...]:
     measure = f"{short} is {variants.baseline}" if short != variants.baseline else f"{short} is the first of its group"
     notes = [
         *variants.family.notes,
-        f"{measure}, the measure of the others. Their ratios of test perplexities have {level} t-intervals over seeds: "
-        "paired over the common seeds, by Welch's t where fewer than two are common. Nothing is corrected for the "
-        "number of rows.",
-        f"Tokens a second are of training; below them the engine and the factor of {short}'s speed.",
+        f"{measure}, the measure of the others. The intervals of the ratios of test perplexities are Dunnett's, of "
+        f"many against one: with {level} confidence all intervals of a column hold at once, however many rows there "
+        "are. Their width comes from the spread over seeds of all these models together. That assumes that the "
+        "logarithm of perplexity varies as much from seed to seed in one variant as in another; a model with one seed "
+        "has an interval only by that assumption. That models share seeds is not used.",
+        f"Tokens a second are of training; below them the engine and the factor of {short}'s speed. The "
+        "interval of that factor, in the data files only, is a t-interval of its row alone, paired over common seeds.",
         f"The rule, by the {protocol} perplexity: worse than {short} where the whole interval lies above 1, better "
-        "where it lies below, not told apart where it holds 1 or there is one seed. A claim is supported where the "
-        "interval lies within what it is read as, contradicted where it lies wholly outside, else undecided.",
+        "where it lies below, not told apart where it holds 1, or every model has one seed. A claim is "
+        "supported where the interval lies within what it is read as, contradicted where it lies wholly outside, else "
+        "undecided.",
     ]
+    if any(row.against not in (None, variants.baseline) for row in variants.rows):
+        notes.append(
+            f"Where a claim compares with another model than {short}, its interval is Dunnett's with that model as the "
+            "one: all claims about the same model hold at once, by the spread of these models alone."
+        )
     if unlike := [f"{row.model.name} ({row.unlike})" for row in variants.rows if row.unlike]:
         notes.append(
             f"Not trained in the same way as {short}, so their speeds compare programs, not cells: {', '.join(unlike)}."

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
+from nextword.allocator import keep_freed_memory
 from nextword.files import write_json
 from nextword.models import build_model
 from nextword.perplexity import perplexity
@@ -35,6 +36,7 @@ def fit(job: Job) -> None:
     params = job.params.train
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_num_threads(job.threads)
+    keep_freed_memory()
     job.folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(job.seed, workers=True, verbose=False)
     corpus = load_ids(job.ids)

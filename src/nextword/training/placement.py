@@ -100,44 +100,62 @@ def rounds(num_runs: int, params: TrainParams, devices: Devices) -> Iterator[lis
         num_runs -= width
 
 
-def run_jobs(jobs: list[Job], params: TrainParams, devices: Devices, on_row: OnRow) -> list[str]:
-    """Carry out every job in processes of their own.
-
-    A failing one does not stop the others.
+class Runs:
+    """Carries out jobs in processes of their own; entered, the first of them start.
 
     Args:
         jobs: what to train.
         params: placement.
         devices: of this machine.
-        on_row: called with each row of progress.
-
-    Returns:
-        one message for each job that failed.
     """
-    failures: list[str] = []
-    waiting = list(jobs)
-    with Progress(len(jobs)) as progress:
 
-        def report(job: Job, row: dict[str, Any]) -> None:
-            progress.row(job, row)
-            on_row(job, row)
+    def __init__(self, jobs: list[Job], params: TrainParams, devices: Devices) -> None:
+        self.jobs = jobs
+        self._waiting = list(jobs)
+        self._rounds = rounds(len(jobs), params, devices)
+        self._started: list[_Process] = []
 
-        for slots in rounds(len(jobs), params, devices):
-            group, waiting = waiting[: len(slots)], waiting[len(slots) :]
-            started = [_Process(job, slot) for job, slot in zip(group, slots, strict=True)]
-            try:
-                while any(process.running() for process in started):
-                    for process in started:
+    def __enter__(self) -> Runs:
+        self._start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self._started:
+            process.stop()
+
+    def _start(self) -> None:
+        slots = next(self._rounds, [])
+        group, self._waiting = self._waiting[: len(slots)], self._waiting[len(slots) :]
+        self._started = []
+        for job, slot in zip(group, slots, strict=True):
+            self._started.append(_Process(job, slot))
+
+    def wait(self, on_row: OnRow) -> list[str]:
+        """Wait for all jobs; a failing one does not stop the others.
+
+        Args:
+            on_row: called with each row of progress.
+
+        Returns:
+            one message for each job that failed.
+        """
+        failures: list[str] = []
+        with Progress(len(self.jobs)) as progress:
+
+            def report(job: Job, row: dict[str, Any]) -> None:
+                progress.row(job, row)
+                on_row(job, row)
+
+            while self._started:
+                while any(process.running() for process in self._started):
+                    for process in self._started:
                         process.forward_rows(report)
                     time.sleep(POLL_SECONDS)
-            except BaseException:
-                for process in started:
-                    process.stop()
-                raise
-            for process in started:
-                process.forward_rows(report)
-                failures += process.failure()
-    return failures
+                for process in self._started:
+                    process.forward_rows(report)
+                    failures += process.failure()
+                self._start()
+        return failures
 
 
 class _Process:
@@ -172,6 +190,8 @@ class _Process:
             report(self.job, row)
 
     def stop(self) -> None:
+        if not self.running():
+            return
         self.process.terminate()
         try:
             self.process.wait(timeout=10)

@@ -11,12 +11,12 @@ from typing import Any
 from nextword.config import Params
 from nextword.files import write_json
 from nextword.text.ids import load_ids
-from nextword.training.placement import OnRow, devices_per_run, find_devices, run_jobs
+from nextword.training.placement import OnRow, Runs, devices_per_run, find_devices
 from nextword.training.worker import Job
 
 
-def train_model(params: Params, name: str, ids: Path, out: Path, work: Path, on_row: OnRow) -> dict[str, Any]:
-    """Train every seed of model ``name`` and gather the results.
+class Training:
+    """The training of every seed of one model; entered, it has begun.
 
     Runs that an earlier, interrupted call finished with the same parameters and data are kept, not repeated.
 
@@ -26,54 +26,77 @@ def train_model(params: Params, name: str, ids: Path, out: Path, work: Path, on_
         ids: folder that ``encode`` wrote.
         out: receives ``seed-K/model.safetensors`` and ``seed-K/model.json``.
         work: for files that outlive an interruption; emptied when all is done.
-        on_row: called with each row of progress.
-
-    Returns:
-        the report of the model (reports/train/NAME.json).
 
     Raises:
         ValueError: no such model, ids missing, or a placement that this machine cannot give; before any training.
-        RuntimeError: runs that failed, with the ends of their logs; the others are finished and kept.
     """
-    params.require_model(name)
-    corpus = load_ids(ids)
-    devices = find_devices(params.train.accelerator)
-    per_run = devices_per_run(params.train, devices)
-    digest = hashlib.sha256(
-        json.dumps(
-            [params.train.model_dump(mode="json", exclude={"seeds", "max_parallel_runs"}),
-             params.models[name].model_dump(mode="json", exclude={"seeds"}),
-             corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256],
-            sort_keys=True,
-        ).encode()
-    ).hexdigest()  # fmt: skip
-    jobs = [
-        Job(
-            params=params, model=name, seed=seed, ids=ids, folder=work / name / f"seed-{seed}",
-            accelerator=devices.accelerator, devices=per_run, threads=1, fingerprint=digest,
-        )
-        for seed in params.seeds_of(name)
-    ]  # fmt: skip
-    unfinished = [job for job in jobs if _result(job) is None]
-    failures = run_jobs(unfinished, params.train, devices, on_row) if unfinished else []
-    if failures:
-        raise RuntimeError(
-            f"{len(failures)} of {len(jobs)} runs of {name} failed; the others are kept in {work / name}.\n"
-            + "\n".join(failures)
-        )
-    results = []
-    for job in jobs:
-        result = _result(job)
-        assert result is not None
-        results.append(result)
-        shutil.copytree(job.folder / "model", out / f"seed-{job.seed}", dirs_exist_ok=True)
-    report = {
-        "model": name,
-        "kind": params.models[name].kind,
-        **{key: results[0][key] for key in _SAME_FOR_ALL_SEEDS},
-        "runs": [{key: r[key] for key in r if key not in (*_SAME_FOR_ALL_SEEDS, "fingerprint")} for r in results],
-    }
-    return report
+
+    def __init__(self, params: Params, name: str, ids: Path, out: Path, work: Path) -> None:
+        params.require_model(name)
+        corpus = load_ids(ids)
+        devices = find_devices(params.train.accelerator)
+        per_run = devices_per_run(params.train, devices)
+        digest = hashlib.sha256(
+            json.dumps(
+                [params.train.model_dump(mode="json", exclude={"seeds", "max_parallel_runs"}),
+                 params.models[name].model_dump(mode="json", exclude={"seeds", "group"}),
+                 corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256],
+                sort_keys=True,
+            ).encode()
+        ).hexdigest()  # fmt: skip
+        self.params, self.name, self.out, self.work = params, name, out, work
+        self.jobs = [
+            Job(
+                params=params, model=name, seed=seed, ids=ids, folder=work / name / f"seed-{seed}",
+                accelerator=devices.accelerator, devices=per_run, threads=1, fingerprint=digest,
+            )
+            for seed in params.seeds_of(name)
+        ]  # fmt: skip
+        self._runs = Runs([job for job in self.jobs if _result(job) is None], params.train, devices)
+
+    def __enter__(self) -> Training:
+        self._runs.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._runs.__exit__(*error)
+
+    def finish(self, on_row: OnRow) -> dict[str, Any]:
+        """Wait for all seeds and gather the results.
+
+        Args:
+            on_row: called with each row of progress.
+
+        Returns:
+            the report of the model (reports/train/NAME.json).
+
+        Raises:
+            RuntimeError: runs that failed, with the ends of their logs; the others are finished and kept.
+        """
+        failures = self._runs.wait(on_row)
+        if failures:
+            raise RuntimeError(
+                f"{len(failures)} of {len(self.jobs)} runs of {self.name} failed; the others are kept in "
+                f"{self.work / self.name}.\n" + "\n".join(failures)
+            )
+        results = []
+        for job in self.jobs:
+            result = _result(job)
+            assert result is not None
+            results.append(result)
+            shutil.copytree(job.folder / "model", self.out / f"seed-{job.seed}", dirs_exist_ok=True)
+        return {
+            "model": self.name,
+            "kind": self.params.models[self.name].kind,
+            **{key: results[0][key] for key in _SAME_FOR_ALL_SEEDS},
+            "runs": [{key: r[key] for key in r if key not in (*_SAME_FOR_ALL_SEEDS, "fingerprint")} for r in results],
+        }
+
+
+def train_model(params: Params, name: str, ids: Path, out: Path, work: Path, on_row: OnRow) -> dict[str, Any]:
+    """Train every seed of a model from beginning to end; see :class:`Training`."""
+    with Training(params, name, ids, out, work) as training:
+        return training.finish(on_row)
 
 
 _SAME_FOR_ALL_SEEDS = ("num_parameters", "operations_per_token")

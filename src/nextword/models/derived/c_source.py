@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
+from nextword.models.c_library import prelude
 from nextword.models.derived.program import Kernel, Program, array_names, is_low, operations, places
 
 HEADER = """\
-#include <math.h>
-#include <stdint.h>
-typedef {real} real;
-typedef struct {{ char *start; long step, row; }} Array;  /* strides in elements */
-{conversions}
-static inline float expf_(float x) {{  /* Cephes' polynomial: within 2 units in the last place; NaN stays NaN */
-  x = x > 88.0f ? 88.0f : x;
-  x = x < -87.0f ? -87.0f : x;
-  float n = rintf(x * 1.44269504f);
-  float r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  union {{ int32_t i; float f; }} scale = {{((int32_t)n + 127) << 23}};
-  return p * scale.f;
-}}
-static inline real sigmoid(real x) {{ return 1 / (1 + EXP(-x)); }}
-static inline real tanh_(real x) {{ return 2 / (1 + EXP(-2 * x)) - 1; }}
-"""
-
-SAME = """\
-typedef real low;
-#define LOAD(x) (x)
-#define STORE(x) (x)
-"""
-
-BFLOAT16 = """\
-typedef uint16_t low;
-static inline float LOAD(low x) { union { uint32_t u; float f; } y = {(uint32_t)x << 16}; return y.f; }
-static inline low STORE(float x) {  /* to nearest, ties to even */
-  union { float f; uint32_t u; } y = {x};
-  uint32_t rounded = (y.u + 0x7fff + ((y.u >> 16) & 1)) >> 16;
-  return x != x ? 0x7fc0 : (low)rounded;
-}
+typedef struct { char *start; long step, row; } Array;  /* strides in elements */
+static inline real sigmoid(real x) { return 1 / (1 + EXP(-x)); }
+static inline real tanh_(real x) { return 2 / (1 + EXP(-2 * x)) - 1; }
 """
 
 OPERATIONS = {
@@ -52,19 +19,16 @@ OPERATIONS = {
 }  # fmt: skip
 
 
-def c_source(program: Program, real: str, low: str) -> str:
+def c_source(program: Program, real: torch.dtype, low: torch.dtype) -> str:
     """The C file.
 
     Args:
         program: what to write.
-        real: ``float`` or ``double``.
-        low: the same, or ``bfloat16``.
+        real: float32 or float64.
+        low: the same, or bfloat16.
     """
-    conversions = (BFLOAT16 if low == "bfloat16" else SAME) + f"#define EXP {'expf_' if real == 'float' else 'exp'}\n"
     kernels = [*program.forward.values(), *program.backward.values()]
-    return HEADER.format(real=real, conversions=conversions) + "\n".join(
-        _function(k, array_names(program)) for k in kernels
-    )
+    return prelude(real, low) + HEADER + "\n".join(_function(k, array_names(program)) for k in kernels)
 
 
 def _function(kernel: Kernel, arrays: list[str]) -> str:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nextword.models.c_library import NoCompiler, load
 from nextword.models.cells import Cell, CellState
 from nextword.models.derived.c_source import c_source
 from nextword.models.derived.expression import NotTraceable
-from nextword.models.derived.library import NoCompiler, load
 from nextword.models.derived.program import Kernel, Program, array_names, build_program
 from nextword.models.derived.torch_source import rows, torch_kernel
 from nextword.models.derived.trace import trace
@@ -28,8 +28,6 @@ from nextword.models.derived.trace import trace
 Backend = Literal["c", "torch"]
 Bound = Callable[[int], Any]
 """A kernel with its arrays; called with the time step."""
-
-_C_TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16"}
 
 
 class _Array(ctypes.Structure):
@@ -41,7 +39,7 @@ class _CKernels:
 
     def __init__(self, program: Program, real: torch.dtype, low: torch.dtype) -> None:
         self.arrays = array_names(program)
-        self.library = load(c_source(program, _C_TYPES[real], _C_TYPES[low]))
+        self.library = load(c_source(program, real, low))
 
     def bind(self, kernels: Mapping[int, Kernel], tensors: Mapping[str, Tensor], hidden: int) -> dict[int, Bound]:
         """The kernels on these tensors, which must outlive their use."""

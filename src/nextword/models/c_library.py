@@ -11,8 +11,60 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import torch
+
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 """Nothing that changes what infinities and NaN do: a divergence must be seen."""
+
+
+_COMMON = """\
+#include <math.h>
+#include <stdint.h>
+static inline float expf_(float x) {  /* Cephes' polynomial: within 2 units in the last place; NaN stays NaN */
+  x = x > 88.0f ? 88.0f : x;
+  x = x < -87.0f ? -87.0f : x;
+  float n = rintf(x * 1.44269504f);
+  float r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  union { int32_t i; float f; } scale = {((int32_t)n + 127) << 23};
+  return p * scale.f;
+}
+"""
+
+_SAME = """\
+typedef real low;
+#define LOAD(x) (x)
+#define STORE(x) (x)
+"""
+
+_BFLOAT16 = """\
+typedef uint16_t low;
+static inline float LOAD(low x) { union { uint32_t u; float f; } y = {(uint32_t)x << 16}; return y.f; }
+static inline low STORE(float x) {  /* to nearest, ties to even */
+  union { float f; uint32_t u; } y = {x};
+  uint32_t rounded = (y.u + 0x7fff + ((y.u >> 16) & 1)) >> 16;
+  return x != x ? 0x7fc0 : (low)rounded;
+}
+"""
+
+
+def prelude(real: torch.dtype, low: torch.dtype) -> str:
+    """Head of a C file: the types ``real`` and ``low`` with LOAD and STORE between them, and EXP.
+
+    Args:
+        real: float32 or float64.
+        low: the same, or bfloat16.
+    """
+    name, exponential = {torch.float32: ("float", "expf_"), torch.float64: ("double", "exp")}[real]
+    conversions = _SAME if low == real else _BFLOAT16
+    return f"{_COMMON}typedef {name} real;\n{conversions}#define EXP {exponential}\n"
 
 
 class NoCompiler(RuntimeError):
