@@ -3,6 +3,6 @@
 import subprocess
 import sys
 
-for name, *arguments in (["training"], ["ngram"], ["text", "--megabytes", "10"]):
+for name, *arguments in (["engine"], ["memory"], ["training"], ["ngram"], ["text", "--megabytes", "10"]):
     print(f"\n== python -m benchmarks.{name} {' '.join(arguments)}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)

@@ -92,7 +92,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def test_every_stage_runs(project: Any) -> None:
-    models = ["nnlm", "lstm", "gru"]
+    models = list(YAML(typ="safe").load(project.folder / "params.yaml")["models"])
     expected = ["prepare", "encode", "ngram", *[f"{s}@{m}" for m in models for s in ("train", "evaluate")], "compare"]
     assert sorted(project.first) == sorted(expected)
     assert project.first[-1] == "compare"
@@ -102,8 +102,10 @@ def test_every_stage_runs(project: Any) -> None:
 def test_report_names_every_model(project: Any) -> None:
     page = (project.folder / "reports/compare/report.html").read_text()
     board = (project.folder / "reports/compare/leaderboard.csv").read_text()
-    for name in ("lstm", "gru", "nnlm", "modified_kneser_ney"):
+    for name in ("lstm", "gru", "nnlm", "ablation_cifg", "modified_kneser_ney"):
         assert name in board
+    assert "bigru" not in board and "bigru" in (project.folder / "reports/compare/bidirectional.csv").read_text()  # noqa: PT018
+    assert "lstm_cifg" in (project.folder / "reports/compare/ablation.csv").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script src" not in page
     table = project.json("reports/compare/gru_vs_lstm.json")
     assert json.dumps(table).count("verdict") > 5

@@ -120,10 +120,10 @@ def flat_estimate(name: str, estimate: Estimate | None) -> dict[str, float | Non
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """``digits`` significant digits, thousands apart, never an exponent: ``1,234,567``, ``58.93``, ``0.01230``.
+    """``digits`` significant digits, thousands apart: ``1,234,567``, ``58.93``, ``0.01230``; from 10^12 on ``3.553e51``.
 
-    >>> number(1234567.0), number(58.9312), number(0.0123), number(None)
-    ('1,234,567', '58.93', '0.01230', '–')
+    >>> number(1234567.0), number(58.9312), number(0.0123), number(3.5533e51), number(None)
+    ('1,234,567', '58.93', '0.01230', '3.553e51', '–')
     """
     if value is None or math.isnan(value):
         return DASH
@@ -132,6 +132,8 @@ def number(value: float | None, digits: int = 4) -> str:
     if value == 0:
         return "0"
     exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding: 999.96 is 1,000
+    if exponent >= 12:
+        return f"{value:.{digits - 1}e}".replace("e+", "e")
     decimals = digits - 1 - exponent
     return f"{value:,.{max(decimals, 0)}f}"
 
