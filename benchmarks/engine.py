@@ -3,7 +3,8 @@
 One forward and backward pass over a window of T steps, batch B, hidden (and input) size H, in turns with ``nn.LSTM``
 at the same sizes (oneDNN on CPU, cuDNN on a GPU); the figure is the median of the ratios of neighbouring turns, each
 a time divided by the cell's number of gates (row blocks of its weights) to the time of ``nn.LSTM`` divided by its four.
-``per matrix`` divides by the number of H x H matrices instead, which is fair to a cell with more of them than gates.
+``per matrix`` divides by the number of H x H matrices instead, which is fair to a cell with more of them than gates. On
+a GPU ``graph`` is ``scan`` replayed from a CUDA graph (float32).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from nextword.models.cells import CELLS, Cell
-from nextword.models.scan import engines_of, resolve_engine, scan
+from nextword.models.cells import CELLS, Cell, CellState
+from nextword.models.scan import order, resolve_engine, scan, why_not
 
 SIZES = {"cpu": [(32, 35, 128), (20, 35, 200), (20, 35, 650), (64, 64, 256)],
          "cuda": [(20, 35, 200), (20, 35, 650), (20, 35, 1500)]}  # fmt: skip
@@ -44,6 +45,21 @@ def in_turns(work: dict[str, Callable[[], None]], turns: int, device: str) -> di
             if turn >= 2:
                 seconds[name].append(spent)
     return seconds
+
+
+def graphed(cell: Cell, x: torch.Tensor, state: CellState) -> Callable[[], torch.Tensor]:
+    """The engine ``scan`` recorded in a CUDA graph, forward and backward: one launch for a whole window."""
+
+    class Window(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = cell
+
+        def forward(self, x: torch.Tensor, *fields: torch.Tensor) -> torch.Tensor:
+            return scan(self.cell, x, self.cell.State(*fields), "scan")[0]
+
+    window = torch.cuda.make_graphed_callables(Window(), (x, *state))
+    return lambda: window(x, *state)
 
 
 def matrices(cell: Cell) -> int:
@@ -81,7 +97,7 @@ def main() -> None:
             cell = CELLS[kind](hidden, hidden).to(device)
             cell.initialize(hidden**-0.5)
             state = cell.zero_state(batch)
-            able = [engine for engine, reason in engines_of(CELLS[kind], device).items() if reason is None]
+            able = [engine for engine in order(CELLS[kind], device) if why_not(engine, CELLS[kind], device) is None]
             engines = [e for e in able if e in (arguments.engines or able)]
 
             def ours(engine, cell=cell, state=state, x=x, gradient=gradient) -> None:
@@ -89,7 +105,16 @@ def main() -> None:
                     output = scan(cell, x, state, engine)[0]
                 output.backward(gradient.to(output.dtype))
 
+            if device == "cuda":
+                replay = graphed(cell, x, state)
+
+                def in_graph(replay=replay, gradient=gradient) -> None:
+                    replay().backward(gradient)
+
             work = {"nn.LSTM": torch_lstm} | {e: lambda e=e, ours=ours: ours(e) for e in engines}
+            if device == "cuda":
+                work["graph"] = in_graph
+                engines = [*engines, "graph"]
             seconds = in_turns(work, arguments.turns, device)
             chosen = resolve_engine(CELLS[kind], "auto", device)
             for engine in engines:

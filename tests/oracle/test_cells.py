@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from nextword.models.cells import CELLS, GRU, LSTM, RNN, Cell, GRUResetAfter, ReLURNN
-from nextword.models.scan import engines_of, scan
+from nextword.models.scan import order, scan, why_not
 
 T, B, SIZE_IN, H = 7, 3, 5, 4
 FUSED = [kind for kind, cell in CELLS.items() if cell.fused is not None]
-PAIRS = [(kind, engine) for kind, cell in CELLS.items() for engine, reason in engines_of(cell).items() if not reason]
+PAIRS = [(kind, engine) for kind, cell in CELLS.items() for engine in order(cell) if why_not(engine, cell) is None]
 
 
 def make(cell: type[Cell], seed: int = 0) -> tuple[Cell, torch.Tensor, tuple[torch.Tensor, ...]]:
@@ -48,8 +48,8 @@ def test_all_engines_are_one_function(kind: str, engine: str, seed: int) -> None
 @pytest.mark.parametrize("engine", ["scan", "compiled"])
 @pytest.mark.parametrize("cell", [RNN, ReLURNN, LSTM, GRUResetAfter])
 def test_equal_to_torch_module(cell: type[Cell], engine: str) -> None:
-    if engines_of(cell)[engine] is not None:
-        pytest.skip(engines_of(cell)[engine])
+    if reason := why_not(engine, cell):
+        pytest.skip(reason)
     layer, x, state = make(cell)
     kinds = {RNN: nn.RNN, ReLURNN: nn.RNN, LSTM: nn.LSTM, GRUResetAfter: nn.GRU}
     module = kinds[cell](SIZE_IN, H, **({"nonlinearity": "relu"} if cell is ReLURNN else {})).double()

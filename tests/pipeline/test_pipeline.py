@@ -104,7 +104,7 @@ def test_report_names_every_model(project: Any) -> None:
     board = (project.folder / "reports/compare/leaderboard.csv").read_text()
     for name in ("lstm", "gru", "nnlm", "ablation_cifg", "modified_kneser_ney"):
         assert name in board
-    assert "bigru" not in board and "bigru" in (project.folder / "reports/compare/bidirectional.csv").read_text()  # noqa: PT018
+    assert "bigru" not in board and "bigru" in (project.folder / "reports/compare/bidirectional.csv").read_text()
     assert "lstm_cifg" in (project.folder / "reports/compare/ablation.csv").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script src" not in page
     table = project.json("reports/compare/gru_vs_lstm.json")

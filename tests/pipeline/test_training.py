@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from nextword.config import Params
+from nextword.config import ModelParams, Params
 from nextword.evaluation.neural import evaluate_model, head, score_split
+from nextword.evaluation.rule import Scorer
+from nextword.models import build_model
 from nextword.models.cells import GRU
 from nextword.models.scan import resolve_engine
 from nextword.text.ids import load_ids
@@ -155,6 +157,21 @@ def test_divergence_is_a_result(tiny_ids: Path, tiny_params: Params, tmp_path: P
     json.dumps(report, allow_nan=False)
     weights = load_model(tmp_path / "models" / "lstm" / "seed-0").parameters()
     assert all(torch.isfinite(weight).all() for weight in weights)
+
+
+def test_a_state_that_overflows_has_an_infinite_perplexity(trained: dict[str, Any], tiny_ids: Path) -> None:
+    """A model whose state grows without bound is scored as what it is; no stage ends on it."""
+    corpus = load_ids(tiny_ids)
+    model = build_model(ModelParams(kind="rnn_relu", embedding_size=4, hidden_size=4), corpus.vocab_size, corpus.eos_id)
+    with torch.no_grad():
+        for cell in model.stack.cells:
+            cell.weight_hh.copy_(20 * torch.eye(4))
+            cell.bias.fill_(1.0)
+    nats, _ = score_split(model, corpus["valid"], "stateful", 3)
+    assert np.isinf(nats).any() and not np.isnan(nats).any()
+    metrics = Scorer(corpus, corpus["valid"]).summarize(nats)
+    assert metrics["perplexity"] is None
+    assert metrics["num_infinite"] == np.isinf(nats).sum()
 
 
 def test_early_stopping_and_plateau(tiny_ids: Path, tiny_params: Params, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from nextword.models.cells import CELLS, LSTM, Cell, HState
 from nextword.models.derived import window
 from nextword.models.derived.expression import FUNCTIONS, ZERO, Expression, NotTraceable, expression, named, pull_back
 from nextword.models.derived.trace import trace
-from nextword.models.scan import engines_of, resolve_engine, scan
+from nextword.models.scan import resolve_engine, scan, why_not
 
 
 class Odd(Cell):
@@ -56,7 +56,7 @@ def gradients(layer: Cell, engine: str, dtype: torch.dtype = torch.float64):
 @pytest.mark.parametrize("cell", [Odd, TwiceUsed])
 @pytest.mark.parametrize("engine", ["compiled", "scan"])
 def test_any_arithmetic_step(cell: type[Cell], engine: str) -> None:
-    if reason := engines_of(cell)[engine]:
+    if reason := why_not(engine, cell):
         pytest.skip(reason)
     torch.manual_seed(0)
     layer = cell(2, 3).double()

@@ -153,6 +153,17 @@ def test_verdicts_of_planted_figures(tmp_path: Path) -> None:
     }
 
 
+def test_a_model_worse_than_chance_widens_no_interval(tmp_path: Path) -> None:
+    planted = {"lstm_peephole": 60.0, "lstm_nfg": 70.0, "lstm": 60.0, "lstm_noaf": 1e40}
+    models = {name: ABLATED[name] for name in planted}
+    both = by_name(run(tmp_path / "both", models, perplexity=planted, spread=0.001))
+    row = both["lstm_noaf"]
+    assert (row.standing, row.verdict, row.gaps["stateful"]) == ("worse than chance", "supported", None)
+    del models["lstm_noaf"]
+    alone = by_name(run(tmp_path / "alone", models, perplexity=planted, spread=0.001))
+    assert all(both[name].gaps == alone[name].gaps for name in models)
+
+
 def test_figures_are_of_the_reports(ablation: Variants) -> None:
     base, row = ablation.rows[0], next(row for row in ablation.rows if row.model.name == "lstm_nfg")
     for protocol in ("stateful", "reset"):

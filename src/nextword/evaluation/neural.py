@@ -56,7 +56,8 @@ def score_split(
         if not model.left_to_right:
             state = state._replace(lengths=torch.from_numpy(kept.sum(0)).to(device))
         log_prob, rank, state = model.score_and_rank(torch.from_numpy(window.tokens).to(device), state)
-        nats[window.place[kept]] = -log_prob.cpu().numpy()[kept]
+        found = -log_prob.cpu().numpy()[kept]
+        nats[window.place[kept]] = np.where(np.isnan(found), np.inf, found)  # a state that overflowed predicts nothing
         ranks[window.place[kept]] = rank.cpu().numpy()[kept]
     return nats, ranks
 

@@ -24,7 +24,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from nextword.models.cells import Cell, CellState
-from nextword.models.derived import Backend, run_window, why_not
+from nextword.models.derived import Backend, run_window, underivable
 
 Engine = Literal["auto", "fused", "compiled", "scan", "loop"]
 Resolved = Literal["fused", "compiled", "scan", "loop"]
@@ -32,16 +32,19 @@ Weights = Mapping[str, Tensor]
 Run = Callable[[Cell, Tensor, CellState, Weights], tuple[Tensor, CellState]]
 
 
-def engines_of(cell: type[Cell], device: str = "cpu") -> dict[Resolved, str | None]:
-    """Every engine, fastest first, with the reason why it cannot run ``cell`` on ``device``, or None where it can."""
-    no_kernel = None if cell.fused else "no fused kernel computes its equations"
-    reasons: dict[Resolved, str | None] = {
-        "compiled": why_not(cell, "c") if device == "cpu" else "its kernels are for CPU",
-        "scan": why_not(cell, "torch"),
-        "loop": None,
-    }
-    first = cell.fast_on_cpu or device != "cpu"
-    return {"fused": no_kernel, **reasons} if first else {**reasons, "fused": no_kernel}
+def order(cell: type[Cell], device: str = "cpu") -> tuple[Resolved, ...]:
+    """All engines, fastest first on ``device`` (measured: benchmarks/RECORD.md)."""
+    derived: tuple[Resolved, ...] = ("compiled", "scan", "loop")
+    return ("fused", *derived) if cell.fast_on_cpu or device != "cpu" else (*derived, "fused")
+
+
+def why_not(engine: Resolved, cell: type[Cell], device: str = "cpu") -> str | None:
+    """Why ``engine`` cannot run ``cell`` on ``device``; None where it can."""
+    if engine == "fused":
+        return None if cell.fused else "no fused kernel computes its equations"
+    if engine == "compiled" and device != "cpu":
+        return "its kernels are for CPU"
+    return None if engine == "loop" else underivable(cell, "c" if engine == "compiled" else "torch")
 
 
 def resolve_engine(cell: type[Cell], engine: Engine, device: str = "cpu") -> Resolved:
@@ -50,11 +53,10 @@ def resolve_engine(cell: type[Cell], engine: Engine, device: str = "cpu") -> Res
     Raises:
         ValueError: the engine that was asked for cannot run this cell.
     """
-    engines = engines_of(cell, device)
     if engine == "auto":
-        return next(name for name, reason in engines.items() if reason is None)
-    if (reason := engines[engine]) is not None:
-        able = [name for name, reason in engines.items() if reason is None]
+        return next(name for name in order(cell, device) if why_not(name, cell, device) is None)
+    if (reason := why_not(engine, cell, device)) is not None:
+        able = [name for name in order(cell, device) if why_not(name, cell, device) is None]
         raise ValueError(f"engine {engine} cannot run {cell.kind!r}: {reason}; take auto, {' or '.join(able)}")
     return engine
 

@@ -120,7 +120,7 @@ def flat_estimate(name: str, estimate: Estimate | None) -> dict[str, float | Non
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """``digits`` significant digits, thousands apart: ``1,234,567``, ``58.93``, ``0.01230``; from 10^12 on ``3.553e51``.
+    """``digits`` significant digits, thousands apart: ``1,234,567``, ``58.93``, ``0.01230``; huge ones ``3.553e51``.
 
     >>> number(1234567.0), number(58.9312), number(0.0123), number(3.5533e51), number(None)
     ('1,234,567', '58.93', '0.01230', '3.553e51', '–')

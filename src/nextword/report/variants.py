@@ -16,8 +16,9 @@ from nextword.report.schema import PROTOCOLS, Protocol
 from nextword.report.tables import Cell
 from nextword.report.variant_claims import Claim, Family, Reading
 
-Standing = Literal["worse", "better", "not told apart", "no figure"]
-"""How a model stands to its measure: the interval of the difference lies above zero, below it, or on both sides."""
+Standing = Literal["worse", "better", "not told apart", "worse than chance", "no figure"]
+"""How a model stands to its measure: the interval of the difference lies above zero, below it, or on both sides. A
+model of which a seed predicts worse than a uniform guess has no interval, and its spread is not pooled with others'."""
 
 _NOT_SETTINGS = {"group", "seeds", "engine", "checkpoint_steps"}
 
@@ -81,20 +82,23 @@ def compare_variants(reports: Reports, family: Family) -> Variants | None:
     scored = [model for model in group.values() if model.finished]
     protocol: Protocol = "stateful" if all(model.metrics("test", "stateful") for model in scored) else "reset"
     others = [name for name in group if name != baseline]
-    confidence = reports.params.compare.confidence
-    gaps = {p: _gaps(group, baseline, others, p, confidence) for p in PROTOCOLS}
+    confidence, chance = reports.params.compare.confidence, math.log(reports.ids.get("vocab_size", math.inf))
+    gaps = {p: _gaps(group, baseline, others, p, confidence, chance) for p in PROTOCOLS}
     controls = _controls(family, {name: models[name] for name in group}, others)
     found = {baseline: gaps[protocol]}  # the rest of the group enters, so that a claim rests on the interval shown
     for control in controls.values():
         if control not in found:
             claimants = (name for name in controls if controls[name] == control)
-            found[control] = _gaps(group, control, claimants, protocol, confidence)
+            found[control] = _gaps(group, control, claimants, protocol, confidence, chance)
     rows = [_row(reports, family, group[baseline])]
     for name in others:
         row = _compared(reports, family, group[name], group[baseline])
         by_protocol = {p: gaps[p].get(name) for p in PROTOCOLS}
-        row = replace(row, gaps=by_protocol, standing=stand(by_protocol[protocol]))
-        if row.claim.reading and name in controls:
+        lost = _worst(group[name], protocol) > chance
+        row = replace(row, gaps=by_protocol, standing="worse than chance" if lost else stand(by_protocol[protocol]))
+        if row.claim.reading and lost:
+            row = replace(row, verdict="supported" if row.claim.reading.high == math.inf else "contradicted")
+        elif row.claim.reading and name in controls:
             gap = found[controls[name]].get(name)
             row = replace(row, against=controls[name], claim_gap=gap, verdict=judge(row.claim.reading, gap))
         rows.append(row)
@@ -131,12 +135,18 @@ def _controls(family: Family, group: dict[str, ModelParams], names: Iterable[str
     return controls
 
 
+def _worst(model: Neural, protocol: Protocol) -> float:
+    """Nats a target of test of the worst seed; minus infinity where there is none."""
+    return max(model.log_perplexity("test", protocol).values(), default=-math.inf)
+
+
 def _gaps(
-    group: dict[str, Neural], control: str, names: Iterable[str], protocol: Protocol, confidence: float
+    group: dict[str, Neural], control: str, names: Iterable[str], protocol: Protocol, confidence: float, chance: float
 ) -> dict[str, Difference]:
-    """Nats a target of test less the control's, of those that have any."""
-    nats = {name: list(group[name].log_perplexity("test", protocol).values()) for name in (control, *names)}
-    base = nats.pop(control)
+    """Nats a target of test less the control's, of those that have any and predict better than chance."""
+    fit = [name for name in (control, *names) if _worst(group[name], protocol) <= chance]
+    nats = {name: list(group[name].log_perplexity("test", protocol).values()) for name in fit}
+    base = nats.pop(control, None)
     return many_to_one(base, {name: values for name, values in nats.items() if values}, confidence) if base else {}
 
 

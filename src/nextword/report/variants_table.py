@@ -94,7 +94,7 @@ def variants_summary(variants: Variants) -> str:
     others = variants.rows[1:]
     groups = {
         standing: [row.model.name for row in others if row.standing == standing]
-        for standing in ("worse", "not told apart", "better", "no figure")
+        for standing in ("worse than chance", "worse", "not told apart", "better", "no figure")
     }
     stands = "; ".join(f"{standing}: {', '.join(names)}" for standing, names in groups.items() if names)
     verdicts = [row.verdict for row in others if row.verdict]
@@ -136,6 +136,11 @@ def _notes(variants: Variants) -> tuple[str, ...]:
     if unlike := [f"{row.model.name} ({row.unlike})" for row in variants.rows if row.unlike]:
         notes.append(
             f"Not trained in the same way as {short}, so their speeds compare programs, not cells: {', '.join(unlike)}."
+        )
+    if chance := [row.model.name for row in variants.rows if row.standing == "worse than chance"]:
+        notes.append(
+            f"Worse than a uniform guess on a seed at least, so without an interval and not in the others' spread: "
+            f"{', '.join(chance)}."
         )
     if lost := [row.model.name for row in variants.rows if not row.model.finished]:
         notes.append(f"Every seed diverged, so there is no figure: {', '.join(lost)}.")

@@ -105,7 +105,8 @@ class LanguageModelModule(pl.LightningModule):
             self._valid_state = self._valid_state._replace(lengths=kept.sum(0))
         with torch.autocast(self.device.type, enabled=False):
             log_prob, self._valid_state = self.model.score(tokens, self._valid_state)
-        self.valid_nats.update(-log_prob[kept].double().sum())
+        nats = -log_prob[kept].double().sum()
+        self.valid_nats.update(torch.where(nats.isnan(), math.inf, nats))  # a state that overflowed predicts nothing
         self.valid_targets.update(kept.sum())
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102

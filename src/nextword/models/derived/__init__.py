@@ -1,5 +1,5 @@
 """Engines that are derived from a cell's step: it is traced to expressions, differentiated, and written as kernels."""
 
-from nextword.models.derived.window import Backend, run_window, why_not
+from nextword.models.derived.window import Backend, run_window, underivable
 
-__all__ = ["Backend", "run_window", "why_not"]
+__all__ = ["Backend", "run_window", "underivable"]

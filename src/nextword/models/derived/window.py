@@ -91,7 +91,7 @@ def _kernels(cell: type[Cell], backend: Backend, real: torch.dtype, low: torch.d
 
 
 @_cached
-def why_not(cell: type[Cell], backend: Backend) -> str | None:
+def underivable(cell: type[Cell], backend: Backend) -> str | None:
     """Why ``cell`` cannot run so here; None where it can."""
     try:
         _kernels(cell, backend, torch.float32, torch.float32)
