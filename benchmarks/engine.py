@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--cells", nargs="*", default=list(CELLS))
     parser.add_argument("--sizes", nargs="*", metavar="B,T,H")
     parser.add_argument("--engines", nargs="*", help="these alone")

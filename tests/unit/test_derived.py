@@ -125,7 +125,15 @@ def test_equal_expressions_are_one() -> None:
 
 @pytest.mark.parametrize(
     "step",
-    [lambda s, a: a[:, :2], lambda s, a: a[:2], lambda s, a: s.h @ s.h, lambda s, a: s.h.sum(), lambda s, a: "h"],
+    [
+        lambda s, a: a[:, :2],
+        lambda s, a: a[:2],
+        lambda s, a: s.h @ s.h,
+        lambda s, a: s.h.sum(),
+        lambda s, a: "h",
+        lambda s, a: s.h if s.h else a[:, :3],
+        lambda s, a: s.h > 0,
+    ],
 )
 def test_untraceable_steps_are_refused(step) -> None:
     class Strange(Cell):
@@ -178,6 +186,15 @@ class TestLibrary:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         with pytest.raises(library.NoCompiler, match="file"):
             library.load("int other(void) { return 1; }")
+
+    def test_a_folder_that_others_can_write_is_not_run_from(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        (tmp_path / "nextword").mkdir()
+        (tmp_path / "nextword").chmod(0o777)
+        with pytest.raises(library.NoCompiler, match="others can write"):
+            library.load("int third(void) { return 3; }")
 
     @pytest.mark.parametrize("kind", CELLS)
     def test_numbers_that_are_none_stay_so(self, kind: str) -> None:

@@ -68,7 +68,7 @@ def prelude(real: torch.dtype, low: torch.dtype) -> str:
 
 
 class NoCompiler(RuntimeError):
-    """There is no C compiler, or it did not take the source."""
+    """There is no C compiler, it did not take the source, or what it made cannot be kept or loaded."""
 
 
 def cache_folder() -> Path:
@@ -88,33 +88,36 @@ def load(source: str) -> ctypes.CDLL:
     """Compile (about half a second, once a machine) and load ``source``.
 
     Raises:
-        NoCompiler: no compiler, or it fails; the message has its words.
+        NoCompiler: the message says what is wrong, in the compiler's words where it is that.
     """
     command = compiler()
     if command is None:
         raise NoCompiler("no C compiler found (cc, gcc or clang; $CC names another)")
     key = hashlib.sha256("\0".join([source, command, *FLAGS, _machine()]).encode()).hexdigest()[:32]
-    path = cache_folder() / f"{key}.so"
-    if not path.exists():
-        _compile(command, source, path)
-    return ctypes.CDLL(str(path))
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
+            raise NoCompiler(f"others can write to {folder}, and what lies there is run; chmod 700 it")
+        path = folder / f"{key}.so"
+        if not path.exists():
+            _compile(command, source, path)
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NoCompiler(f"{cache_folder()}: {error}") from error
 
 
 def _compile(command: str, source: str, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            code, library = Path(folder, "step.c"), Path(folder, "step.so")
-            code.write_text(source, encoding="utf-8")
-            for native in (["-march=native"], []):
-                done = subprocess.run(
-                    [command, *FLAGS, *native, str(code), "-o", str(library), "-lm"], capture_output=True, text=True
-                )
-                if done.returncode == 0:
-                    os.replace(library, path)
-                    return
-    except OSError as error:
-        raise NoCompiler(f"{path.parent}: {error}") from error
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        code, library = Path(folder, "step.c"), Path(folder, "step.so")
+        code.write_text(source, encoding="utf-8")
+        for native in (["-march=native"], []):
+            done = subprocess.run(
+                [command, *FLAGS, *native, str(code), "-o", str(library), "-lm"], capture_output=True, text=True
+            )
+            if done.returncode == 0:
+                os.replace(library, path)
+                return
     raise NoCompiler(f"{command} failed: {done.stderr.strip()[-500:]}")
 
 
