@@ -4,6 +4,7 @@ from typing import Any
 
 from nextword.config import load_params
 from nextword.evaluation.neural import evaluate_model
+from nextword.evaluation.rule import describe
 from nextword.files import write_json
 from nextword.paths import IDS, MODELS, NATS, REPORTS, RUNS
 from nextword.stage import run_stage
@@ -22,8 +23,7 @@ def main(name: str) -> None:
         def on_result(seed: int, splits: dict[str, Any]) -> None:
             with run.child(f"{name} seed {seed}", {"seed": seed}) as child:
                 child.metrics(splits)
-            test = splits["test"]
-            print(", ".join(f"{p} {test[p]['perplexity']:.2f}" for p in test), f"test perplexity ({name} seed {seed})")
+            print(f"{describe(splits['test'])} test perplexity ({name} seed {seed})")
 
         report = evaluate_model(params, name, IDS, MODELS / name, NATS / name, on_result)
         write_json(REPORTS / "evaluate" / f"{name}.json", report)

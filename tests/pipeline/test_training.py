@@ -13,7 +13,7 @@ import torch
 
 from nextword.config import ModelParams, Params
 from nextword.evaluation.neural import evaluate_model, head, score_split
-from nextword.evaluation.rule import Scorer
+from nextword.evaluation.rule import Scorer, describe
 from nextword.models import build_model
 from nextword.models.cells import GRU
 from nextword.models.scan import resolve_engine
@@ -172,6 +172,7 @@ def test_a_state_that_overflows_has_an_infinite_perplexity(trained: dict[str, An
     metrics = Scorer(corpus, corpus["valid"]).summarize(nats)
     assert metrics["perplexity"] is None
     assert metrics["num_infinite"] == np.isinf(nats).sum()
+    assert describe({"stateful": metrics, "reset": {"perplexity": 83.591}}) == "stateful infinite, reset 83.59"
 
 
 def test_early_stopping_and_plateau(tiny_ids: Path, tiny_params: Params, tmp_path: Path) -> None:

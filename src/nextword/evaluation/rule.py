@@ -7,6 +7,7 @@ device or many, in whatever batches.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,16 @@ class Scorer:
             "by_frequency": _buckets(nats, self.target_counts, FREQUENCY_EDGES),
             "by_position": _buckets(nats, self.positions, POSITION_EDGES),
         }
+
+
+def describe(by_protocol: Mapping[str, Mapping[str, Any]]) -> str:
+    """The perplexities of a split in a line.
+
+    >>> describe({"stateful": {"perplexity": 83.591}, "reset": {"perplexity": None}})
+    'stateful 83.59, reset infinite'
+    """
+    values = {protocol: metrics["perplexity"] for protocol, metrics in by_protocol.items()}
+    return ", ".join(f"{p} {'infinite' if value is None else format(value, '.2f')}" for p, value in values.items())
 
 
 def _ratio(value: float, of: int | None) -> float | None:
