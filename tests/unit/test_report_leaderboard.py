@@ -10,10 +10,12 @@ import pytest
 from report_fixtures import edit, make_params, write_reports
 
 from nextword.config import NgramParams, Params
+from nextword.evaluation.statistics import Estimate
 from nextword.report.collect import Reports, collect
 from nextword.report.leaderboard import (
     best_ngram,
     best_orders,
+    exp_estimate,
     leaderboard,
     leaderboard_records,
     leaderboard_table,
@@ -172,3 +174,10 @@ def test_records_hold_every_order_with_equal_keys(reports: Reports) -> None:
 def test_numbers_read_well(value: float, text: str) -> None:
     assert number(value) == text
     assert number(None) == "–" and number(math.inf) == "∞"  # noqa: RUF001
+
+
+def test_what_is_beyond_a_float_is_infinite() -> None:
+    """Two seeds far apart: an interval of logarithms may reach beyond what a float holds."""
+    estimate = exp_estimate(Estimate(400.0, 5.0, 5000.0, 2))
+    assert estimate.high == math.inf
+    assert number(estimate.high) == "∞"

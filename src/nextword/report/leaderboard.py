@@ -10,7 +10,7 @@ from typing import Any
 from nextword.evaluation.statistics import Estimate, mean_interval
 from nextword.report.collect import Neural, Reports
 from nextword.report.schema import PROTOCOLS, Metrics, NgramEntry, Protocol
-from nextword.report.tables import Cell, Table, count, estimate_cell, flat_estimate, number, percent, seeds_cell
+from nextword.report.tables import Cell, Table, count, estimate_cell, exp, flat_estimate, number, percent, seeds_cell
 
 METRICS = (
     "perplexity",
@@ -100,8 +100,7 @@ def best_ngram(ngrams: Mapping[str, NgramEntry]) -> str | None:
 def estimate_metric(metrics: Mapping[int, Metrics], name: str, confidence: float) -> Estimate | None:
     """Mean of one figure over seeds with its interval; of perplexities the geometric mean. None where absent."""
     values = [
-        math.exp(scores.log_perplexity) if name == "perplexity" else getattr(scores, name)
-        for scores in metrics.values()
+        exp(scores.log_perplexity) if name == "perplexity" else getattr(scores, name) for scores in metrics.values()
     ]
     if not values or any(value is None for value in values):
         return None
@@ -114,8 +113,8 @@ def estimate_metric(metrics: Mapping[int, Metrics], name: str, confidence: float
 
 def exp_estimate(estimate: Estimate) -> Estimate:
     """An estimate of logarithms, taken back."""
-    low, high = (None if limit is None else math.exp(limit) for limit in (estimate.low, estimate.high))
-    return Estimate(math.exp(estimate.mean), low, high, estimate.count)
+    low, high = (None if limit is None else exp(limit) for limit in (estimate.low, estimate.high))
+    return Estimate(exp(estimate.mean), low, high, estimate.count)
 
 
 def neural_row(model: Neural, group: str, confidence: float) -> Row:

@@ -15,7 +15,7 @@ from nextword.report.leaderboard import Row, best_ngram
 from nextword.report.ngram_plots import draw_orders, draw_sparsity, ngram_order_figure, sparsity_figure
 from nextword.report.palette import INK, PAPER, Looks
 from nextword.report.style import legend, log_axis, new_figure, settings
-from nextword.report.tables import number
+from nextword.report.tables import exp, number
 
 __all__ = ["Plot", "draw_plots", "ngram_order_figure", "sparsity_figure"]
 
@@ -158,10 +158,10 @@ def _by_frequency(material: Material) -> Figure | None:
             bucket: math.fsum(run[bucket] for run in runs) / len(runs) for bucket in _common(runs) if bucket in base
         }
         if nats:
-            ratios = [math.exp(value - base[bucket]) for bucket, value in nats.items()]
+            ratios = [exp(value - base[bucket]) for bucket, value in nats.items()]
             dash, colour, marker = material.looks.dash(name), material.looks.colour(name), material.looks.marker(name)
             axes.plot([places[bucket] for bucket in nats], ratios, dash, color=colour, marker=marker, label=name)
-    labels = [f"{bucket}\n({number(math.exp(nats), 3)})" for bucket, nats in base.items()]
+    labels = [f"{bucket}\n({number(exp(nats), 3)})" for bucket, nats in base.items()]
     axes.set_xticks(range(len(base)), labels)
     axes.set_xlabel("times the target occurs in train (perplexity of the n-gram model)")
     axes.set_ylabel("test perplexity / the n-gram model's")

@@ -119,6 +119,14 @@ def flat_estimate(name: str, estimate: Estimate | None) -> dict[str, float | Non
     return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
+def exp(value: float) -> float:
+    """E to the power of ``value``; infinite where that is beyond a float."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """``digits`` significant digits, thousands apart: ``1,234,567``, ``58.93``, ``0.01230``; huge ones ``3.553e51``.
 
@@ -155,8 +163,8 @@ def interval(low: float | None, high: float | None, form: Any = number) -> str:
 
 def ratio_parts(gap: Difference) -> tuple[str, str]:
     """A difference of logarithms as a factor with its interval: ``x0.9500``, ``[0.9300, 0.9700]``."""
-    low, high = (None if limit is None else math.exp(limit) for limit in (gap.low, gap.high))
-    return f"{TIMES}{number(math.exp(gap.mean))}", interval(low, high)
+    low, high = (None if limit is None else exp(limit) for limit in (gap.low, gap.high))
+    return f"{TIMES}{number(exp(gap.mean))}", interval(low, high)
 
 
 def seeds_cell(seeds: Sequence[int], diverged: Sequence[int]) -> Cell:
