@@ -236,3 +236,14 @@ class TestLibrary:
         for low, full in zip(run(True), run(False), strict=True):
             assert low.dtype == torch.float32
             assert (low - full).norm() < 0.03 * full.norm()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (70, 600, 520)])
+def test_large_products(shape: tuple[int, int, int]) -> None:
+    """Every way in which a window multiplies: plain, transposed, and columns of something wider."""
+    rows, inner, columns = shape
+    wide, y = torch.randn(rows, inner + 4), torch.randn(inner, columns)
+    for x in (wide[:, :inner], wide[:, :inner].contiguous(), torch.randn(inner, rows).t()):
+        torch.testing.assert_close(window._large_mm(x, y), x @ y, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(window._large_mm(y.t(), x.t()), y.t() @ x.t(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(window._large_mm(x.double(), y.double()), x.double() @ y.double())

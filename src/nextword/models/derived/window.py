@@ -72,6 +72,8 @@ class _TorchKernels:
         return {k: functools.partial(self.functions[kernel.name], places) for k, kernel in kernels.items()}
 
 
+_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch._C._has_mkldnn else None
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -124,6 +126,19 @@ def run_window(
     return output, type(state)(*last)
 
 
+def _large_mm(x: Tensor, y: Tensor) -> Tensor:
+    """``x @ y`` over a whole window.
+
+    On CPU large ones in float32 by oneDNN, as ``nn.LSTM`` does: MKL, which ``torch.mm`` calls, is slow at some widths
+    (at 3 x 650 columns by 1.6 times). oneDNN in turn is slow on columns of something wider and no faster if small.
+    """
+    large = x.shape[1] >= 512 and y.shape[1] >= 512 and x.dtype == torch.float32 and x.device.type == "cpu"
+    if _onednn is not None and large and all(m.is_contiguous() or m.t().is_contiguous() for m in (x, y)):
+        product: Tensor = _onednn(x, y.t(), None, "none", [], "")
+        return product
+    return torch.mm(x, y)
+
+
 class _Window(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -144,7 +159,7 @@ class _Window(torch.autograd.Function):
         steps, batch, _ = x_TBI.shape
         hidden = state[0].shape[-1]
         x = x_TBI.to(low).flatten(0, 1)
-        a_TBG = torch.addmm(bias.to(low), x, weight_ih.to(low).t()).view(steps, batch, -1)
+        a_TBG = _large_mm(x, weight_ih.to(low).t()).add_(bias.to(low)).view(steps, batch, -1)
         arrays = {"a": a_TBG} | {f"w_{name}": weights[name].contiguous() for name in program.step.vectors}
         for j, field in enumerate(state):
             arrays[f"s{j}"] = field.new_empty(steps + 1, batch, hidden)
@@ -221,12 +236,12 @@ class _Window(torch.autograd.Function):
                 d_state[product.source] = d_state[product.source] + arrays[f"r{k}"]
             factor = arrays[f"v{k}" if product.source is None else f"l{product.source}"][:steps]
             # in this order the matrix product is the faster one
-            gradient = (factor.flatten(0, 1).t() @ adjoints[k].flatten(0, 1)).t().to(real)
+            gradient = _large_mm(factor.flatten(0, 1).t(), adjoints[k].flatten(0, 1)).t().to(real)
             name = product.weight
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
         d_a = arrays["da"].flatten(0, 1)
         shape, dtype = ctx.input
-        d_x = torch.mm(d_a, weight_ih.to(low)).to(dtype).view(shape) if ctx.needs_input_grad[4] else None
-        d_weight, d_bias = (x.t() @ d_a).t().to(real), d_a.sum(0, dtype=real)
+        d_x = _large_mm(d_a, weight_ih.to(low)).to(dtype).view(shape) if ctx.needs_input_grad[4] else None
+        d_weight, d_bias = _large_mm(x.t(), d_a).t().to(real), d_a.sum(0, dtype=real)
         recurrent = (gradients.get(name) for name in ctx.names)
         return (None, None, None, None, d_x, d_weight, d_bias, *d_state, *recurrent)
