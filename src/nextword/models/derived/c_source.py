@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from nextword.models.c_library import prelude
-from nextword.models.derived.program import Kernel, Program, array_names, is_low, operations, places
+from nextword.models.derived.program import Kernel, Program, Store, array_names, is_low, operations, places, stores
 
 HEADER = """\
 typedef struct { char *start; long step, row; } Array;  /* strides in elements */
@@ -27,11 +27,11 @@ def c_source(program: Program, real: torch.dtype, low: torch.dtype) -> str:
         real: float32 or float64.
         low: the same, or bfloat16.
     """
-    kernels = [*program.forward.values(), *program.backward.values()]
-    return prelude(real, low) + HEADER + "\n".join(_function(k, array_names(program)) for k in kernels)
+    kernels, arrays = [*program.forward.values(), *program.backward.values()], array_names(program)
+    return prelude(real, low) + HEADER + "\n".join(_function(k, arrays, stores(k, real, low)) for k in kernels)
 
 
-def _function(kernel: Kernel, arrays: list[str]) -> str:
+def _function(kernel: Kernel, arrays: list[str], written: list[Store]) -> str:
     pointers: dict[str, str] = {}
 
     def pointer(array: str, block: int, ahead: bool = False) -> str:
@@ -61,7 +61,7 @@ def _function(kernel: Kernel, arrays: list[str]) -> str:
             text = OPERATIONS[node.op].format(*[names[id(arg)] for arg in node.args])
         names[id(node)] = f"e{len(names)}"
         lines.append(f"      const real {names[id(node)]} = {text};")
-    for store in kernel.stores:
+    for store in written:
         place = f"{pointer(store.array, store.block, store.next_step)}[j]"
         value = names[id(store.value)]
         if store.add:

@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from nextword.models.derived.expression import ZERO, Expression, named, ordered, pull_back
 from nextword.models.derived.trace import Step
 
@@ -73,9 +75,9 @@ def build_program(step: Step, num_gates: int) -> Program:
     factors = {k: p.factor for k, p in enumerate(step.products) if p.source is None}
     low_fields = tuple(sorted({p.source for p in step.products if p.source is not None}))
     forward = {k: Kernel(f"forward{k}", [Store(f"v{k}", v)]) for k, v in factors.items()}
-    stores = [Store(f"s{j}", value, next_step=True) for j, value in enumerate(step.new_state)]
-    stores += [Store(f"l{j}", step.new_state[j], next_step=True) for j in low_fields]
-    forward[-1] = Kernel("forward", stores)
+    states = [Store(f"s{j}", value, next_step=True) for j, value in enumerate(step.new_state)]
+    states += [Store(f"l{j}", step.new_state[j], next_step=True) for j in low_fields]
+    forward[-1] = Kernel("forward", states)
 
     fields = range(len(step.new_state))
     pulled = {-1: _pull({named(f"d{j}"): step.new_state[j] for j in fields})}
@@ -159,6 +161,11 @@ def places(kernel: Kernel, name: str) -> list[tuple[str, int]]:
         array, block = name.split("_")
         return [(array, int(block))]
     return [("a", int(name[1:])) if name[0] == "a" else (name, 0)]
+
+
+def stores(kernel: Kernel, real: torch.dtype, low: torch.dtype) -> list[Store]:
+    """What a kernel writes; where ``low`` is ``real``, lJ is sJ and is written once."""
+    return [store for store in kernel.stores if low != real or store.array[0] != "l"]
 
 
 def operations(kernel: Kernel) -> list[Expression]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nextword.models.cells import tanh
-from nextword.models.derived.program import Kernel, is_low, operations, places
+from nextword.models.derived.program import Kernel, is_low, operations, places, stores
 
 OPERATIONS = {
     "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "sigmoid": "sigmoid({})",
@@ -38,7 +38,7 @@ def torch_kernel(kernel: Kernel, real: torch.dtype, low: torch.dtype) -> Callabl
             text = OPERATIONS[node.op].format(*[names[id(arg)] for arg in node.args])
         names[id(node)] = f"e{len(names)}"
         lines.append(f"    {names[id(node)]} = {text}")
-    for store in kernel.stores:
+    for store in stores(kernel, real, low):
         into = f"x[{store.array!r}][t + {int(store.next_step)}][{store.block}]"
         value = names[id(store.value)]
         if store.array.startswith("g_"):
