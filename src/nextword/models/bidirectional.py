@@ -17,7 +17,7 @@ from torch import Tensor
 from nextword.config import ModelParams
 from nextword.models.cells import CellState
 from nextword.models.language_model import LanguageModel
-from nextword.models.stack import RecurrentStack, StackOutput
+from nextword.models.stack import RecurrentStack
 
 SCORED_STEPS = 256
 """Time steps of a text that are scored at a time; no figure depends on it."""
@@ -134,14 +134,3 @@ class BidirectionalLM(LanguageModel):
             own = self.from_left.penalty(left)
             total = None if own is None or penalty is None else own + penalty
             yield self.projection(torch.cat([left.y_TBW, back_TBW], dim=-1)).flatten(0, 1), total, state
-
-    def _start(self, stack: RecurrentStack, batch: int) -> tuple[Tensor, tuple[CellState, ...]]:
-        last = torch.full((batch,), self.eos_id, dtype=torch.long, device=self.embedding.weight.device)
-        return last, stack.zero_state(batch)
-
-    def _read(
-        self, stack: RecurrentStack, tokens_TB: Tensor, last: Tensor, layers: tuple[CellState, ...]
-    ) -> StackOutput:
-        """What a stack makes of the words before each token."""
-        read: StackOutput = stack(self.embed(torch.cat([last[None], tokens_TB[:-1]])), layers)
-        return read

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from nextword.config import ModelParams
+from nextword.models.cells import CellState
 from nextword.models.output import SoftmaxOutput
 from nextword.models.regularizers import EmbeddingDropout, build_dropout
-from nextword.models.stack import RecurrentStack
+from nextword.models.stack import RecurrentStack, StackOutput
 
 
 class LanguageModel(nn.Module):
@@ -24,6 +25,8 @@ class LanguageModel(nn.Module):
 
     left_to_right: ClassVar[bool] = True
     """Whether each prediction depends on earlier words alone, so that their product is the probability of a text."""
+    eos_id: int
+    """The token taken as read before a text begins."""
     embedding: nn.Embedding
     projection: nn.Module
     """From what the hidden part hands over to the embedding size, where a tied output layer needs it; else nothing."""
@@ -69,6 +72,18 @@ class LanguageModel(nn.Module):
         """Embeddings of the words after dropout, (T, B, embedding size)."""
         x: Tensor = self.dropout_input(self.dropout_embedding(self.embedding, tokens_TB))
         return x
+
+    def _start(self, stack: RecurrentStack, batch: int) -> tuple[Tensor, tuple[CellState, ...]]:
+        """The last word read, (B,), and the states of a stack at the start of a text."""
+        last = torch.full((batch,), self.eos_id, dtype=torch.long, device=self.embedding.weight.device)
+        return last, stack.zero_state(batch)
+
+    def _read(
+        self, stack: RecurrentStack, tokens_TB: Tensor, last: Tensor, layers: tuple[CellState, ...]
+    ) -> StackOutput:
+        """What a stack makes of the words before each token."""
+        read: StackOutput = stack(self.embed(torch.cat([last[None], tokens_TB[:-1]])), layers)
+        return read
 
     def initial_state(self, batch: int) -> Any:
         """State at the start of a text: nothing read but one ``<eos>``."""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from nextword.config import ModelParams
 from nextword.models.cells import CellState
 from nextword.models.language_model import LanguageModel
-from nextword.models.stack import RecurrentStack, StackOutput
+from nextword.models.stack import RecurrentStack
 
 
 class RecurrentState(NamedTuple):
@@ -44,20 +43,15 @@ class RecurrentLM(LanguageModel):
         return self.stack.engine
 
     def initial_state(self, batch: int) -> RecurrentState:  # noqa: D102
-        last = torch.full((batch,), self.eos_id, dtype=torch.long, device=self.embedding.weight.device)
-        return RecurrentState(last, self.stack.zero_state(batch))
+        return RecurrentState(*self._start(self.stack, batch))
 
     def hidden(self, tokens_TB: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:  # noqa: D102
-        read, state = self._read(tokens_TB, state)
-        return self.projection(read.y_TBW).flatten(0, 1), state
+        read = self._read(self.stack, tokens_TB, *state)
+        return self.projection(read.y_TBW).flatten(0, 1), RecurrentState(tokens_TB[-1], read.states)
 
     def training_loss(  # noqa: D102
         self, tokens_TB: Tensor, state: RecurrentState
     ) -> tuple[Tensor, Tensor | None, RecurrentState]:
-        read, state = self._read(tokens_TB, state)
+        read = self._read(self.stack, tokens_TB, *state)
         nats = self.output.sum_nats(self.projection(read.y_TBW).flatten(0, 1), tokens_TB.reshape(-1))
-        return nats, self.stack.penalty(read), state
-
-    def _read(self, tokens_TB: Tensor, state: RecurrentState) -> tuple[StackOutput, RecurrentState]:
-        read = self.stack(self.embed(torch.cat([state.last[None], tokens_TB[:-1]])), state.layers)
-        return read, RecurrentState(tokens_TB[-1], read.states)
+        return nats, self.stack.penalty(read), RecurrentState(tokens_TB[-1], read.states)
