@@ -8,7 +8,7 @@ import torch
 
 from nextword.models import c_library as library
 from nextword.models.cells import CELLS, LSTM, Cell, HState
-from nextword.models.derived import window
+from nextword.models.derived import c_kernels
 from nextword.models.derived.expression import FUNCTIONS, ZERO, Expression, NotTraceable, expression, named, pull_back
 from nextword.models.derived.trace import trace
 from nextword.models.scan import resolve_engine, scan, why_not
@@ -150,7 +150,7 @@ def test_without_a_compiler_the_scan_runs(monkeypatch: pytest.MonkeyPatch) -> No
     def none(source: str):
         raise library.NoCompiler("no C compiler found")
 
-    monkeypatch.setattr(window, "load", none)
+    monkeypatch.setattr(c_kernels, "load", none)
 
     class Fresh(LSTM):
         fused = None
@@ -236,14 +236,3 @@ class TestLibrary:
         for low, full in zip(run(True), run(False), strict=True):
             assert low.dtype == torch.float32
             assert (low - full).norm() < 0.03 * full.norm()
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (70, 600, 520)])
-def test_large_products(shape: tuple[int, int, int]) -> None:
-    """Every way in which a window multiplies: plain, transposed, and columns of something wider."""
-    rows, inner, columns = shape
-    wide, y = torch.randn(rows, inner + 4), torch.randn(inner, columns)
-    for x in (wide[:, :inner], wide[:, :inner].contiguous(), torch.randn(inner, rows).t()):
-        torch.testing.assert_close(window._large_mm(x, y), x @ y, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(window._large_mm(y.t(), x.t()), y.t() @ x.t(), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(window._large_mm(x.double(), y.double()), x.double() @ y.double())

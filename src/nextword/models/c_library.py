@@ -45,6 +45,7 @@ typedef real low;
 """
 
 _BFLOAT16 = """\
+#define BFLOAT16
 typedef uint16_t low;
 static inline float LOAD(low x) { union { uint32_t u; float f; } y = {(uint32_t)x << 16}; return y.f; }
 static inline low STORE(float x) {  /* to nearest, ties to even */

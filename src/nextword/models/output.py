@@ -70,7 +70,7 @@ class _SumCrossEntropy(torch.autograd.Function):
 
 def _error_(logits_NV: Tensor, bias_V: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Turn logits (without bias) into ``softmax - onehot`` in place; sum of nats, and the gradient of the bias."""
-    if softmax_kernel.available(logits_NV, bias_V):
+    if softmax_kernel.available(logits_NV.dtype, bias_V):
         return softmax_kernel.error_(logits_NV, bias_V, targets_N)
     y = targets_N[:, None]
     log_prob = torch.log_softmax(logits_NV.add_(bias_V), dim=1)
@@ -95,8 +95,7 @@ class SoftmaxOutput(nn.Module):
 
     def sum_nats(self, hidden_NE: Tensor, targets_N: Tensor) -> Tensor:
         """Sum of ``-log p(target)`` in nats, differentiable; a scalar."""
-        device = hidden_NE.device.type
-        compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NE.dtype
+        compute = _compute_dtype(hidden_NE)
         total: Tensor = _SumCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden_NE, self.weight, self.bias, targets_N, compute
         )
@@ -108,17 +107,21 @@ class SoftmaxOutput(nn.Module):
 
     def score(self, hidden_NE: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of each target in nats, (N,), and how many types are more probable than it, (N,)."""
+        compute = _compute_dtype(hidden_NE)
+        if not torch.is_grad_enabled() and softmax_kernel.available(compute, self.bias):
+            hidden, weight = hidden_NE.to(compute), self.weight.to(compute)
+            return softmax_kernel.score(hidden, weight, self.bias, targets_N)
         size = max(1, CHUNK_LOGITS // self.weight.shape[0])
         scores, ranks = [], []
         for h, y in zip(torch.split(hidden_NE, size), torch.split(targets_N, size), strict=True):
-            logits = torch.mm(h, self.weight.t())
-            if not torch.is_grad_enabled() and softmax_kernel.available(logits, self.bias):
-                score, rank = softmax_kernel.score(logits, self.bias, y)
-                scores.append(score)
-                ranks.append(rank)
-                continue
-            log_prob = torch.log_softmax(logits + self.bias, dim=-1)
+            log_prob = self.log_prob(h)
             target = log_prob.gather(1, y[:, None])
             scores.append(target[:, 0])
             ranks.append((log_prob > target).sum(1))
         return torch.cat(scores), torch.cat(ranks)
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """Type of the matrix products: autocast's where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

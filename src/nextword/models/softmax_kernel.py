@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from nextword.models.c_library import NoCompiler, load, prelude
+from nextword.models.matmul import Packed, in_threads
+
+SCORED_ROWS = 64
+"""Logits that are scored at a time, so that they are still in the cache."""
 
 _SOURCE = """
 #define LANES 16  /* sums in so many parts, so that they are computed side by side */
@@ -87,14 +89,14 @@ def _library(real: torch.dtype, low: torch.dtype) -> ctypes.CDLL | None:
     return library
 
 
-def available(logits: Tensor, bias: Tensor) -> bool:
-    """Whether the kernel runs on these: CPU, float32 or float64, logits the same or bfloat16, and a C compiler."""
+def available(low: torch.dtype, bias: Tensor) -> bool:
+    """Whether the kernels run: CPU, float32 or float64, logits (of type ``low``) the same or bfloat16, a C compiler."""
     return (
-        logits.device.type == "cpu"
+        bias.device.type == "cpu"
         and bias.dtype in (torch.float32, torch.float64)
-        and logits.dtype in (bias.dtype, torch.bfloat16)
-        and not (logits.dtype == torch.bfloat16 and bias.dtype == torch.float64)
-        and _library(bias.dtype, logits.dtype) is not None
+        and low in (bias.dtype, torch.bfloat16)
+        and not (low == torch.bfloat16 and bias.dtype == torch.float64)
+        and _library(bias.dtype, low) is not None
     )
 
 
@@ -112,22 +114,25 @@ def error_(logits_NV: Tensor, bias_V: Tensor, targets_N: Tensor) -> tuple[Tensor
         parts.append(grad_bias)
         _call("error", logits_NV[start:stop], bias_V, targets_N[start:stop], rows, grad_bias, nats[start:stop])
 
-    _in_threads(run, len(targets_N))
+    in_threads(run, len(targets_N))
     return nats.sum(), parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
-def score(logits_NV: Tensor, bias_V: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target in nats (N,), and how many types are more probable than it (N,)."""
+def score(hidden_NE: Tensor, weight_VE: Tensor, bias_V: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ``softmax(W h + b)``: log-probability of each target in nats (N,), and how many types are above it (N,)."""
     log_prob = torch.empty(len(targets_N), dtype=torch.float64)
     rank = torch.empty(len(targets_N), dtype=torch.int64)
+    weight = Packed(weight_VE.t(), bias_V.dtype)
 
     def run(start: int, stop: int) -> None:
-        rows = bias_V.new_empty(2, len(bias_V))
-        _call(
-            "score", logits_NV[start:stop], bias_V, targets_N[start:stop], rows, log_prob[start:stop], rank[start:stop]
-        )
+        rows, logits = bias_V.new_empty(2, len(bias_V)), hidden_NE.new_empty(SCORED_ROWS, len(bias_V))
+        for first in range(start, stop, SCORED_ROWS):
+            part = slice(first, min(first + SCORED_ROWS, stop))
+            x = logits[: part.stop - first]
+            weight.multiply(hidden_NE[part], x)
+            _call("score", x, bias_V, targets_N[part], rows, log_prob[part], rank[part])
 
-    _in_threads(run, len(targets_N))
+    in_threads(run, len(targets_N))
     return log_prob.to(bias_V.dtype), rank
 
 
@@ -135,14 +140,3 @@ def _call(name: str, logits: Tensor, bias: Tensor, targets: Tensor, *rest: Tenso
     assert logits.is_contiguous() and bias.is_contiguous() and targets.is_contiguous()
     arrays = [x.data_ptr() for x in (logits, bias, targets, *rest)]
     getattr(_library(bias.dtype, logits.dtype), name)(*arrays, *logits.shape)
-
-
-def _in_threads(run: Callable[[int, int], None], rows: int) -> None:
-    """``run`` over parts of the rows, as many as torch has threads."""
-    threads = min(torch.get_num_threads(), rows)
-    if threads <= 1:
-        run(0, rows)
-        return
-    edges = [rows * k // threads for k in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, edges[:-1], edges[1:]))

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from nextword.models.derived.expression import ZERO, Expression, named, ordered, pull_back
 from nextword.models.derived.trace import Step
@@ -68,6 +69,18 @@ class Program:
     """Whether every block of ``da`` is written."""
     low_fields: tuple[int, ...]
     """State fields that are multiplied."""
+
+    def factor(self, k: int, mixed: bool) -> str:
+        """Array of what product ``k`` multiplies; ``mixed``: low is not real."""
+        source = self.step.products[k].source
+        return f"v{k}" if source is None else f"{'l' if mixed else 's'}{source}"
+
+    def adjoint(self, k: int, arrays: Mapping[str, Tensor]) -> Tensor:
+        """The adjoint of product ``k``, (T, B, n*H)."""
+        if k not in self.shares:
+            return arrays[f"du{k}"]
+        hidden = arrays["s0"].shape[-1]
+        return arrays["da"].narrow(-1, self.shares[k] * hidden, self.step.products[k].blocks * hidden)
 
 
 def build_program(step: Step, num_gates: int) -> Program:

@@ -8,7 +8,6 @@ Shapes: T time steps, B batch, H hidden size, G gates.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, cast
@@ -17,63 +16,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nextword.models.c_library import NoCompiler, load
+from nextword.models.c_library import NoCompiler
 from nextword.models.cells import Cell, CellState
-from nextword.models.derived.c_source import c_source
+from nextword.models.derived.c_kernels import CKernels
 from nextword.models.derived.expression import NotTraceable
-from nextword.models.derived.program import Kernel, Program, array_names, build_program
-from nextword.models.derived.torch_source import rows, torch_kernel
+from nextword.models.derived.program import Program, build_program
+from nextword.models.derived.torch_kernels import TorchKernels
 from nextword.models.derived.trace import trace
+from nextword.models.matmul import available, matmul
 
 Backend = Literal["c", "torch"]
-Bound = Callable[[int], Any]
-"""A kernel with its arrays; called with the time step."""
-
-
-class _Array(ctypes.Structure):
-    _fields_ = [("start", ctypes.c_void_p), ("step", ctypes.c_long), ("row", ctypes.c_long)]
-
-
-class _CKernels:
-    """The kernels of a cell in C, for CPU tensors."""
-
-    def __init__(self, program: Program, real: torch.dtype, low: torch.dtype) -> None:
-        self.arrays = array_names(program)
-        self.library = load(c_source(program, real, low))
-
-    def bind(self, kernels: Mapping[int, Kernel], tensors: Mapping[str, Tensor], hidden: int) -> dict[int, Bound]:
-        """The kernels on these tensors, which must outlive their use."""
-        table = (_Array * len(self.arrays))()
-        for place, name in enumerate(self.arrays):
-            if (x := tensors.get(name)) is not None:
-                assert x.stride(-1) == 1 or x.shape[-1] == 1
-                steps = x.stride(0) if x.dim() == 3 else 0
-                table[place] = _Array(x.data_ptr(), steps, x.stride(-2) if x.dim() > 1 else 0)
-        batch = tensors["a"].shape[1]
-        return {k: self._function(kernel.name, table, batch, hidden) for k, kernel in kernels.items()}
-
-    def _function(self, name: str, table: Any, batch: int, hidden: int) -> Bound:
-        function = getattr(self.library, name)
-        function.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_long]
-        function.restype = None
-        return functools.partial(function, table, batch, hidden)
-
-
-class _TorchKernels:
-    """The kernels of a cell as torch operations, for every device."""
-
-    def __init__(self, program: Program, real: torch.dtype, low: torch.dtype) -> None:
-        kernels = [*program.forward.values(), *program.backward.values()]
-        self.functions = {kernel.name: torch_kernel(kernel, real, low) for kernel in kernels}
-
-    def bind(self, kernels: Mapping[int, Kernel], tensors: Mapping[str, Tensor], hidden: int) -> dict[int, Bound]:
-        """The kernels on these tensors."""
-        places = rows(tensors, hidden, tensors["a"].shape[0])
-        return {k: functools.partial(self.functions[kernel.name], places) for k, kernel in kernels.items()}
-
-
-_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch._C._has_mkldnn else None
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -88,8 +40,8 @@ def _program(cell: type[Cell]) -> Program:
 
 
 @_cached
-def _kernels(cell: type[Cell], backend: Backend, real: torch.dtype, low: torch.dtype) -> _CKernels | _TorchKernels:
-    return (_CKernels if backend == "c" else _TorchKernels)(_program(cell), real, low)
+def _kernels(cell: type[Cell], backend: Backend, real: torch.dtype, low: torch.dtype) -> CKernels | TorchKernels:
+    return (CKernels if backend == "c" else TorchKernels)(_program(cell), real, low)
 
 
 @_cached
@@ -126,17 +78,9 @@ def run_window(
     return output, type(state)(*last)
 
 
-def _large_mm(x: Tensor, y: Tensor) -> Tensor:
-    """``x @ y`` over a whole window.
-
-    On CPU large ones in float32 by oneDNN, as ``nn.LSTM`` does: MKL, which ``torch.mm`` calls, is slow at some widths
-    (at 3 x 650 columns by 1.6 times). oneDNN in turn is slow on columns of something wider and no faster if small.
-    """
-    large = x.shape[1] >= 512 and y.shape[1] >= 512 and x.dtype == torch.float32 and x.device.type == "cpu"
-    if _onednn is not None and large and all(m.is_contiguous() or m.t().is_contiguous() for m in (x, y)):
-        product: Tensor = _onednn(x, y.t(), None, "none", [], "")
-        return product
-    return torch.mm(x, y)
+def _mm(x: Tensor, y: Tensor) -> Tensor:
+    """``x @ y`` over a whole window."""
+    return matmul(x, y) if available(x, y) else torch.mm(x, y)
 
 
 class _Window(torch.autograd.Function):
@@ -157,33 +101,21 @@ class _Window(torch.autograd.Function):
         state, weights = tensors[:count], dict(zip(names, tensors[count:], strict=True))
         program = _program(cell)
         steps, batch, _ = x_TBI.shape
-        hidden = state[0].shape[-1]
+        hidden, real = state[0].shape[-1], state[0].dtype
         x = x_TBI.to(low).flatten(0, 1)
-        a_TBG = _large_mm(x, weight_ih.to(low).t()).add_(bias.to(low)).view(steps, batch, -1)
+        a_TBG = _mm(x, weight_ih.to(low).t()).add_(bias.to(low)).view(steps, batch, -1)
         arrays = {"a": a_TBG} | {f"w_{name}": weights[name].contiguous() for name in program.step.vectors}
         for j, field in enumerate(state):
-            arrays[f"s{j}"] = field.new_empty(steps + 1, batch, hidden)
-            arrays[f"s{j}"][0] = field
-            if j in program.low_fields:
-                arrays[f"l{j}"] = arrays[f"s{j}"]
-                if low != field.dtype:
-                    arrays[f"l{j}"] = arrays[f"s{j}"].to(low)
-        operands = []
+            for array, dtype in (("s", real), ("l", low)):
+                if array == "s" or (low != real and j in program.low_fields):
+                    arrays[f"{array}{j}"] = field.new_empty(steps + 1, batch, hidden, dtype=dtype)
+                    arrays[f"{array}{j}"][0] = field
         for k, product in enumerate(program.step.products):
             arrays[f"u{k}"] = a_TBG.new_empty(steps, batch, product.blocks * hidden)
             if product.source is None:
                 arrays[f"v{k}"] = a_TBG.new_empty(steps, batch, hidden)
-            factor = arrays[f"v{k}" if product.source is None else f"l{product.source}"]
-            operands.append((factor.unbind(0), weights[product.weight].to(low).t(), arrays[f"u{k}"].unbind(0)))
-        kernels = _kernels(cell, backend, state[0].dtype, low).bind(program.forward, arrays, hidden)
-        calls = [(kernels.get(k), *operand) for k, operand in enumerate(operands)]
-        last = kernels[-1]
-        for t in range(steps):
-            for kernel, factors, matrix, results in calls:
-                if kernel is not None:
-                    kernel(t)
-                torch.mm(factors[t], matrix, out=results[t])
-            last(t)
+        matrices = [weights[product.weight].to(low) for product in program.step.products]
+        _kernels(cell, backend, real, low).forward(arrays, matrices)
         ctx.cell, ctx.backend, ctx.names, ctx.kept, ctx.count = cell, backend, names, list(arrays), count
         ctx.input = x_TBI.shape, x_TBI.dtype
         ctx.save_for_backward(*arrays.values(), x, weight_ih, *weights.values())
@@ -210,38 +142,24 @@ class _Window(torch.autograd.Function):
         arrays["da"] = torch.empty_like(a) if program.covered else torch.zeros_like(a)
         arrays |= {f"d{j}": d.clone(memory_format=torch.contiguous_format) for j, d in enumerate(d_last)}
         arrays |= {f"g_{name}": torch.zeros_like(weights[name]) for name in step.vectors}
-        adjoints = {}
         for k, product in enumerate(step.products):
             arrays[f"r{k}"] = a.new_zeros(batch, hidden)
-            if k in program.shares:
-                adjoints[k] = arrays["da"].narrow(-1, program.shares[k] * hidden, product.blocks * hidden)
-            else:
-                adjoints[k] = arrays[f"du{k}"] = a.new_zeros(steps, batch, product.blocks * hidden)
-        kernels = _kernels(ctx.cell, ctx.backend, real, low).bind(program.backward, arrays, hidden)
-        calls = [
-            (adjoints[k].unbind(0), weights[step.products[k].weight].to(low), arrays[f"r{k}"], kernels.get(k))
-            for k in reversed(adjoints)
-        ]
-        first = kernels[-1]
-        for t in range(steps - 1, -1, -1):
-            first(t)
-            for rows_of, matrix, result, kernel in calls:
-                torch.mm(rows_of[t], matrix, out=result)
-                if kernel is not None:
-                    kernel(t)
+            if k not in program.shares:
+                arrays[f"du{k}"] = a.new_zeros(steps, batch, product.blocks * hidden)
+        matrices = [weights[product.weight].to(low) for product in step.products]
+        _kernels(ctx.cell, ctx.backend, real, low).backward(arrays, matrices)
         d_state = [arrays[f"d{j}"] for j in range(ctx.count)]
         gradients: dict[str, Tensor] = {name: arrays[f"g_{name}"] for name in step.vectors}
         for k, product in enumerate(step.products):
             if product.source is not None:
                 d_state[product.source] = d_state[product.source] + arrays[f"r{k}"]
-            factor = arrays[f"v{k}" if product.source is None else f"l{product.source}"][:steps]
-            # in this order the matrix product is the faster one
-            gradient = _large_mm(factor.flatten(0, 1).t(), adjoints[k].flatten(0, 1)).t().to(real)
+            factor = arrays[program.factor(k, low != real)][:steps]
+            gradient = _mm(program.adjoint(k, arrays).flatten(0, 1).t(), factor.flatten(0, 1)).to(real)
             name = product.weight
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
         d_a = arrays["da"].flatten(0, 1)
         shape, dtype = ctx.input
-        d_x = _large_mm(d_a, weight_ih.to(low)).to(dtype).view(shape) if ctx.needs_input_grad[4] else None
-        d_weight, d_bias = _large_mm(x.t(), d_a).t().to(real), d_a.sum(0, dtype=real)
+        d_x = _mm(d_a, weight_ih.to(low)).to(dtype).view(shape) if ctx.needs_input_grad[4] else None
+        d_weight, d_bias = _mm(d_a.t(), x).to(real), d_a.sum(0, dtype=real)
         recurrent = (gradients.get(name) for name in ctx.names)
         return (None, None, None, None, d_x, d_weight, d_bias, *d_state, *recurrent)

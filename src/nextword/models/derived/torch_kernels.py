@@ -1,15 +1,16 @@
-"""Python source of a program: each kernel a function of tensors, for every device."""
+"""A program in torch operations, for every device: its kernels are functions of tensors, a window is a loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nextword.models.cells import tanh
-from nextword.models.derived.program import Kernel, is_low, operations, places, stores
+from nextword.models.derived.program import Kernel, Program, is_low, operations, places, stores
 
 OPERATIONS = {
     "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "sigmoid": "sigmoid({})",
@@ -60,3 +61,46 @@ def rows(tensors: Mapping[str, Tensor], hidden: int, steps: int) -> Rows:
         by_step = zip(*[b.unbind(0) for b in blocks], strict=True) if x.dim() == 3 else [blocks] * (steps + 1)
         found[name] = list(by_step)
     return found
+
+
+class TorchKernels:
+    """The windows of a cell, for every device."""
+
+    def __init__(self, program: Program, real: torch.dtype, low: torch.dtype) -> None:
+        self.program, self.mixed = program, low != real
+        kernels = [*program.forward.values(), *program.backward.values()]
+        self.functions = {kernel.name: torch_kernel(kernel, real, low) for kernel in kernels}
+
+    def forward(self, tensors: Mapping[str, Tensor], matrices: list[Tensor]) -> None:
+        """All steps, into the arrays; ``matrices`` are those of the products, (n*H, H)."""
+        kernels = self._bind(self.program.forward, tensors)
+        calls = [
+            (kernels.get(k), tensors[self.program.factor(k, self.mixed)].unbind(0), m.t(), tensors[f"u{k}"].unbind(0))
+            for k, m in enumerate(matrices)
+        ]
+        last = kernels[-1]
+        for t in range(tensors["a"].shape[0]):
+            for kernel, factors, matrix, results in calls:
+                if kernel is not None:
+                    kernel(t)
+                torch.mm(factors[t], matrix, out=results[t])
+            last(t)
+
+    def backward(self, tensors: Mapping[str, Tensor], matrices: list[Tensor]) -> None:
+        """All steps from the last to the first."""
+        kernels = self._bind(self.program.backward, tensors)
+        calls = [
+            (self.program.adjoint(k, tensors).unbind(0), matrices[k], tensors[f"r{k}"], kernels.get(k))
+            for k in reversed(range(len(matrices)))
+        ]
+        first = kernels[-1]
+        for t in range(tensors["a"].shape[0] - 1, -1, -1):
+            first(t)
+            for rows_of, matrix, result, kernel in calls:
+                torch.mm(rows_of[t], matrix, out=result)
+                if kernel is not None:
+                    kernel(t)
+
+    def _bind(self, kernels: Mapping[int, Kernel], tensors: Mapping[str, Tensor]) -> dict[int, Callable[[int], None]]:
+        places = rows(tensors, tensors["s0"].shape[-1], tensors["a"].shape[0])
+        return {k: partial(self.functions[kernel.name], places) for k, kernel in kernels.items()}
