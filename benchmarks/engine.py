@@ -97,7 +97,7 @@ def main() -> None:
             cell = CELLS[kind](hidden, hidden).to(device)
             cell.initialize(hidden**-0.5)
             state = cell.zero_state(batch)
-            able = [engine for engine in order(CELLS[kind], device) if why_not(engine, CELLS[kind], device) is None]
+            able = [engine for engine in order(device) if why_not(engine, CELLS[kind], device) is None]
             engines = [e for e in able if e in (arguments.engines or able)]
 
             def ours(engine, cell=cell, state=state, x=x, gradient=gradient) -> None:

@@ -9,7 +9,7 @@ from nextword.models.scan import order, scan, why_not
 
 T, B, SIZE_IN, H = 7, 3, 5, 4
 FUSED = [kind for kind, cell in CELLS.items() if cell.fused is not None]
-PAIRS = [(kind, engine) for kind, cell in CELLS.items() for engine in order(cell) if why_not(engine, cell) is None]
+PAIRS = [(kind, engine) for kind, cell in CELLS.items() for engine in order() if why_not(engine, cell) is None]
 
 
 def make(cell: type[Cell], seed: int = 0) -> tuple[Cell, torch.Tensor, tuple[torch.Tensor, ...]]:

@@ -2,9 +2,9 @@
 
 Four engines compute the same function of the same Parameters:
 
+- ``compiled``: on CPU, a whole window in C that is derived from the cell's step (:mod:`nextword.models.derived`), where
+  there is a C compiler and the step is arithmetic;
 - ``fused``: torch's kernel (oneDNN on CPU, cuDNN on a GPU), where the cell has one;
-- ``compiled``: on CPU, matrix products and C kernels that are derived from the cell's step
-  (:mod:`nextword.models.derived`), where there is a C compiler and the step is arithmetic;
 - ``scan``: the same with kernels of torch operations, on every device;
 - ``loop``: the steps as they are written, differentiated by autograd: every cell, and derivatives of any order.
 
@@ -32,10 +32,9 @@ Weights = Mapping[str, Tensor]
 Run = Callable[[Cell, Tensor, CellState, Weights], tuple[Tensor, CellState]]
 
 
-def order(cell: type[Cell], device: str = "cpu") -> tuple[Resolved, ...]:
+def order(device: str = "cpu") -> tuple[Resolved, ...]:
     """All engines, fastest first on ``device`` (measured: benchmarks/RECORD.md)."""
-    derived: tuple[Resolved, ...] = ("compiled", "scan", "loop")
-    return ("fused", *derived) if cell.fast_on_cpu or device != "cpu" else (*derived, "fused")
+    return ("compiled", "fused", "scan", "loop") if device == "cpu" else ("fused", "scan", "loop")
 
 
 def why_not(engine: Resolved, cell: type[Cell], device: str = "cpu") -> str | None:
@@ -54,9 +53,9 @@ def resolve_engine(cell: type[Cell], engine: Engine, device: str = "cpu") -> Res
         ValueError: the engine that was asked for cannot run this cell.
     """
     if engine == "auto":
-        return next(name for name in order(cell, device) if why_not(name, cell, device) is None)
+        return next(name for name in order(device) if why_not(name, cell, device) is None)
     if (reason := why_not(engine, cell, device)) is not None:
-        able = [name for name in order(cell, device) if why_not(name, cell, device) is None]
+        able = [name for name in order(device) if why_not(name, cell, device) is None]
         raise ValueError(f"engine {engine} cannot run {cell.kind!r}: {reason}; take auto, {' or '.join(able)}")
     return engine
 

@@ -59,8 +59,6 @@ class Cell(nn.Module):
     """What is carried from one time step to the next; its first field is the output."""
     fused: ClassVar[Callable[..., Any] | None] = None
     """torch's kernel for exactly these equations, or None."""
-    fast_on_cpu: ClassVar[bool] = False
-    """Whether ``fused`` is faster than our scan on CPU too (measured: benchmarks/RECORD.md)."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

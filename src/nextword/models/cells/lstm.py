@@ -28,7 +28,6 @@ class LSTM(Cell):
     gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
     State: ClassVar[type[Any]] = HCState
     fused: ClassVar[Any] = torch.lstm
-    fast_on_cpu = True
 
     def initialize(self, scale: float, recurrent: RecurrentInit = "uniform", gain: float = 1.0) -> None:
         """As :meth:`Cell.initialize`, with forget-gate bias 1 (Jozefowicz et al. 2015)."""
