@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -199,5 +200,12 @@ def in_threads(run: Callable[[int, int], None], count: int) -> None:
         run(0, count)
         return
     edges = [count * k // threads for k in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, edges[:-1], edges[1:]))
+    list(_pool(threads).map(run, edges[:-1], edges[1:]))
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "nextword")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not follow into a child
