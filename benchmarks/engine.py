@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from nextword.allocator import keep_freed_memory
 from nextword.models.cells import CELLS, Cell, CellState
 from nextword.models.scan import order, resolve_engine, scan, why_not
 
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="*", help="these alone")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as every training and evaluation does
     device, low = arguments.device, arguments.precision == "bfloat16"
     sizes = [tuple(map(int, size.split(","))) for size in arguments.sizes] if arguments.sizes else SIZES[device]
     name = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {arguments.threads} thread(s)"
