@@ -55,9 +55,9 @@ static inline packed TAKE(const low *x, long step) { return LOAD(x[0]); }
 #endif
 #define UNROLL _Pragma("GCC unroll 8")
 
-static long panel(long left) {  /* columns of a panel, padded */
-  long vectors = (left + LANES - 1) / LANES;
-  return (vectors < VECTORS ? vectors : VECTORS) * LANES;
+static long panel(long left) {  /* columns of the next panel, padded; panels are of nearly the same size */
+  long vectors = (left + LANES - 1) / LANES, panels = (vectors + VECTORS - 1) / VECTORS;
+  return (vectors + panels - 1) / panels * LANES;
 }
 
 long packed_bytes(long K, long N) { return (K + PAIR - 1) / PAIR * ((N + LANES - 1) / LANES * LANES) * sizeof(packed); }
@@ -66,13 +66,22 @@ long packed_bytes(long K, long N) { return (K + PAIR - 1) / PAIR * ((N + LANES -
 void pack(const low *restrict matrix, long row, long column, long K, long N, packed *restrict to) {
   for (long n = 0; n < N;) {
     long width = panel(N - n), inside = N - n < width ? N - n : width;
-    for (long from = 0; from < K; from += 16 * PAIR) {  /* in squares: one side is not in the order of memory */
+    for (long from = 0; from < K; from += 16 * PAIR) {
       long until = from + 16 * PAIR < K ? from + 16 * PAIR : K;
-      for (long j = 0; j < width; j++)
+      if (column == 1)  /* in the order of memory */
         for (long k = from; k < until; k += PAIR) {
-          const low *at = matrix + k * row + (n + j) * column;
-          to[k / PAIR * width + j] = j < inside ? PACK(at[0], PAIR == 2 && k + 1 < K ? at[row] : 0) : 0;
+          const low *at = matrix + k * row + n;
+          packed *into = to + k / PAIR * width;
+          int pair = PAIR == 2 && k + 1 < K;
+          for (long j = 0; j < inside; j++) into[j] = PACK(at[j], pair ? at[j + row] : 0);
+          for (long j = inside; j < width; j++) into[j] = 0;
         }
+      else  /* in squares: one side is not in the order of memory */
+        for (long j = 0; j < width; j++)
+          for (long k = from; k < until; k += PAIR) {
+            const low *at = matrix + k * row + (n + j) * column;
+            to[k / PAIR * width + j] = j < inside ? PACK(at[0], PAIR == 2 && k + 1 < K ? at[row] : 0) : 0;
+          }
     }
     to += (K + PAIR - 1) / PAIR * width;
     n += width;
