@@ -93,6 +93,8 @@ def by_hand(layer: Cell, x_t: torch.Tensor, s):
         return (tanh(affine("h", s.h)),)
     if kind == "rnn_relu":
         return (torch.clamp(affine("h", s.h), min=0),)
+    if kind == "rnn_residual":
+        return (s.h + tanh(affine("h", s.h)),)
     if kind == "gru":
         r, z = sigmoid(affine("r", s.h)), sigmoid(affine("z", s.h))
         return ((1 - z) * s.h + z * tanh(affine("n", r * s.h)),)

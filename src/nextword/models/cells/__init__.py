@@ -13,10 +13,10 @@ from nextword.models.cells.lstm import (
     NoOutputGate,
     PeepholeLSTM,
 )
-from nextword.models.cells.rnn import RNN, ReLURNN
+from nextword.models.cells.rnn import RNN, ReLURNN, ResidualRNN
 
 __all__ = [
     "CELLS", "GRU", "LSTM", "RNN", "Cell", "CellState", "CoupledGates", "FullGateRecurrence", "GRUResetAfter",
     "HCState", "HState", "NoForgetGate", "NoInputActivation", "NoInputGate", "NoOutputActivation", "NoOutputGate",
-    "PeepholeLSTM", "ReLURNN", "tanh",
+    "PeepholeLSTM", "ReLURNN", "ResidualRNN", "tanh",
 ]  # fmt: skip

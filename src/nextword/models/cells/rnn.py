@@ -30,3 +30,13 @@ class ReLURNN(Cell):
 
     def step(self, a: Tensor, s: HState, w: Any) -> HState:  # noqa: D102
         return HState(torch.relu(w.hh(s.h, a)))
+
+
+class ResidualRNN(Cell):
+    """Residual through time: ``h_t = h_{t-1} + tanh(W_hh h_{t-1} + W_xh x_t + b)``, so ``dh_t/dh_{t-1} = I + ...``."""
+
+    kind = "rnn_residual"
+    gates = ("h",)
+
+    def step(self, a: Tensor, s: HState, w: Any) -> HState:  # noqa: D102
+        return HState(s.h + tanh(w.hh(s.h, a)))
