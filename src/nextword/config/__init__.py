@@ -7,6 +7,16 @@ allowed and, for a misspelt key, its nearest neighbour.
 
 from nextword.config.corpus import CorpusParams, HubSource, SotuSource, SplitParams, TextSource, TokenizerParams
 from nextword.config.loading import load_params
+from nextword.config.probes import (
+    ContextParams,
+    EmbeddingParams,
+    ExplodingParams,
+    GradientParams,
+    MemoryParams,
+    ProbeParams,
+    SparsityParams,
+    WindowParams,
+)
 from nextword.config.sections import (
     CompareParams,
     EvaluateParams,
@@ -20,18 +30,26 @@ from nextword.config.sections import (
 
 __all__ = [
     "CompareParams",
+    "ContextParams",
     "CorpusParams",
+    "EmbeddingParams",
     "EvaluateParams",
+    "ExplodingParams",
+    "GradientParams",
     "HubSource",
+    "MemoryParams",
     "ModelParams",
     "NgramParams",
     "Params",
+    "ProbeParams",
     "ScheduleParams",
     "SotuSource",
+    "SparsityParams",
     "SplitParams",
     "TextSource",
     "TokenizerParams",
     "TrackingParams",
     "TrainParams",
+    "WindowParams",
     "load_params",
 ]

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nextword.config.base import Count, Fraction, NonNegative, Positive, Section, Seed
 from nextword.config.corpus import CorpusParams, TokenizerParams
+from nextword.config.probes import ExplodingParams, MemoryParams, ProbeParams, SparsityParams, WindowParams
 
 
 def _distinct_seeds(value: Any) -> Any:
@@ -218,6 +219,11 @@ class Params(Section):
     train: TrainParams = TrainParams()
     models: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ModelParams], Field(min_length=1)]
     evaluate: EvaluateParams = EvaluateParams()
+    probe: ProbeParams = ProbeParams()
+    memory: MemoryParams = MemoryParams()
+    exploding: ExplodingParams = ExplodingParams()
+    window: WindowParams = WindowParams()
+    sparsity: SparsityParams = SparsityParams()
     compare: CompareParams = CompareParams()
     tracking: TrackingParams = TrackingParams()
 

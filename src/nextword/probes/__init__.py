@@ -1,0 +1,1 @@
+"""Experiments on what the notes explain: gradients, memory, context, embeddings, windows and sparsity."""
