@@ -93,7 +93,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def test_every_stage_runs(project: Any) -> None:
     models = list(YAML(typ="safe").load(project.folder / "params.yaml")["models"])
-    expected = ["prepare", "encode", "ngram", *[f"{s}@{m}" for m in models for s in ("train", "evaluate")], "compare"]
+    expected = ["prepare", "encode", "ngram", *[f"{s}@{m}" for m in models for s in ("train", "evaluate", "probe")]]
+    expected += ["memory", "exploding", "window", "sparsity", "compare"]
     assert sorted(project.first) == sorted(expected)
     assert project.first[-1] == "compare"
     print(f"smoke profile: {project.seconds:.0f} s")
@@ -155,13 +156,19 @@ def test_one_leaf_reruns_one_model(project: Any) -> None:
     project.change(models__gru__hidden_size=40)
     diff = project.run("dvc", "params", "diff").stdout
     assert "models.gru.hidden_size" in diff
-    assert project.repro() == ["train@gru", "evaluate@gru", "compare"]
+    assert sorted(project.repro()) == ["compare", "evaluate@gru", "probe@gru", "train@gru"]
     assert project.json("reports/train/gru.json")["num_parameters"]["recurrent"] == 3 * 40 * (32 + 40 + 1)
+
+
+def test_one_experiment_reruns_alone(project: Any) -> None:
+    project.change(exploding__steps=6)
+    assert project.repro() == ["exploding", "compare"]
+    assert len(project.json("reports/experiments/exploding.json")["settings"][0]["runs"][0]["losses"]) <= 6
 
 
 def test_models_come_and_go(project: Any) -> None:
     project.change(models__nnlm=None, models__rnn={"kind": "rnn", "hidden_size": 8, "embedding_size": 8, "seeds": [0]})
-    assert sorted(project.repro()) == ["compare", "evaluate@rnn", "train@rnn"]
+    assert sorted(project.repro()) == ["compare", "evaluate@rnn", "probe@rnn", "train@rnn"]
     board = (project.folder / "reports/compare/leaderboard.csv").read_text()
     assert "rnn" in board and "nnlm" not in board
 

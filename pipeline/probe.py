@@ -1,0 +1,30 @@
+"""Gradient flow, use of context and embeddings of a model: reports/probe/NAME.json.  Usage: pipeline.probe NAME"""
+
+from nextword.config import load_params
+from nextword.files import write_json
+from nextword.paths import IDS, MODELS, REPORTS, RUNS
+from nextword.probes.model import describe_probe, figures, probe_model
+from nextword.report.tables import finite
+from nextword.stage import progress_bar, run_stage
+from nextword.text import load_ids
+from nextword.tracking import stage_run
+
+
+def main(name: str) -> None:
+    """Run the stage for the first seed of model ``name``."""
+    params = load_params()
+    params.require_model(name)
+    folder = MODELS / name / f"seed-{params.seeds_of(name)[0]}"
+    out = REPORTS / "probe" / f"{name}.json"
+    with stage_run(params.tracking, f"probe@{name}", params.probe.model_dump(), RUNS / "probe" / f"{name}.json") as run:
+        run.ids(load_ids(IDS), "test")
+        with progress_bar(f"probe {name}") as progress:
+            report = probe_model(folder, IDS, params.probe, progress)
+        write_json(out, finite(report))
+        run.artifact(out)
+        run.metrics(figures(report))
+        print(describe_probe(report))
+
+
+if __name__ == "__main__":
+    run_stage(main)
