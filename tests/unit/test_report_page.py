@@ -26,8 +26,17 @@ FILES = {
     "report.html", "report.md", "leaderboard.svg", "parameters.svg", "learning_tokens.svg", "learning_seconds.svg",
     "ngram_orders.svg", "sparsity.svg", "frequency.svg",
 }  # fmt: skip
+PROBE_TABLES = ("ngram_sparsity", "window", "gradients", "exploding", "memory", "cures", "context", "neighbours")
+PROBE_PLOTS = (
+    "sparsity_size", "smoothing_size", "window", "cells", "gradients", "cell_state",
+    "weight_gradients", "exploding", "exploding_norms", "memory", "cures", "context", "far_context", "map_nnlm",
+    "map_rnn", "map_lstm", "map_gru",
+)  # fmt: skip
+FILES |= {f"{name}.{kind}" for name in PROBE_TABLES for kind in ("json", "csv", "md")}
+FILES |= {f"{name}.svg" for name in PROBE_PLOTS}
 
 BY_GROUP = ("learning_tokens", "learning_seconds", "frequency")
+PROBES_BY_GROUP = ("gradients", "context")
 
 
 class Page(HTMLParser):
@@ -142,7 +151,7 @@ def test_groups_have_tables_and_plots_of_their_own(tmp_path: Path) -> None:
     params = make_params(models)
     results = [compare(params, write_reports(tmp_path / part, params)) for part in ("one", "two")]
     tables = ("ablation", "rnn_variants", "bidirectional")
-    plots = [f"{plot}_{group}" for plot in BY_GROUP for group in ("ablation", "rnn")]
+    plots = [f"{plot}_{group}" for plot in (*BY_GROUP, *PROBES_BY_GROUP) for group in ("ablation", "rnn")]
     files = {f"{name}.{kind}" for name in tables for kind in ("json", "csv", "md")}
     files |= FILES | {f"{plot}.svg" for plot in plots}
     assert {path.name for path in results[0].folder.iterdir()} == files

@@ -11,6 +11,15 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from nextword.config import Params
+from nextword.report.probes.experiments import (
+    EXPERIMENTS,
+    ExplodingFile,
+    MemoryFile,
+    Probes,
+    SparsityFile,
+    WindowFile,
+)
+from nextword.report.probes.schema import ProbeFile
 from nextword.report.schema import (
     EvaluateFile,
     EvaluateRun,
@@ -89,6 +98,7 @@ class Reports:
     """Sparsity figures by n-gram order."""
     corpus: dict[str, Any]
     ids: dict[str, Any]
+    probes: Probes
     runs: dict[str, Any]
     """MLflow's run ids by stage; empty where nothing was tracked."""
 
@@ -131,6 +141,7 @@ def collect(params: Params, folder: Path) -> Reports:
         orders=counted.orders,
         corpus=_json(folder / "corpus.json", "prepare"),
         ids=_json(folder / "ids.json", "encode"),
+        probes=_probes(params, folder),
         runs=_run_ids(folder / "runs", params),
     )
 
@@ -138,14 +149,26 @@ def collect(params: Params, folder: Path) -> Reports:
 def _run_ids(folder: Path, params: Params) -> dict[str, Any]:
     """Run ids of the stages of ``params``; a stage that was not tracked has none. ``train/gru.json`` is train@gru."""
     stages = ["prepare", "encode", "ngram"]
-    stages += [f"{stage}@{name}" for name in params.models for stage in ("train", "evaluate")]
+    stages += [f"{stage}@{name}" for name in params.models for stage in ("train", "evaluate", "probe")]
     paths = {stage: [folder / f"{stage}.json", folder / f"{stage.replace('@', '/')}.json"] for stage in stages}
+    paths |= {name: [folder / "experiments" / f"{name}.json"] for name in EXPERIMENTS}
     return {
         stage: _json(path, stage)
         for stage, choices in paths.items()
         for path in dict.fromkeys(choices)
         if path.exists()
     }
+
+
+def _probes(params: Params, folder: Path) -> Probes:
+    experiments = folder / "experiments"
+    return Probes(
+        models={name: _read(folder / "probe" / f"{name}.json", ProbeFile, f"probe@{name}") for name in params.models},
+        memory=_read(experiments / "memory.json", MemoryFile, "memory"),
+        exploding=_read(experiments / "exploding.json", ExplodingFile, "exploding"),
+        window=_read(experiments / "window.json", WindowFile, "window"),
+        sparsity=_read(experiments / "sparsity.json", SparsityFile, "sparsity"),
+    )
 
 
 def _neural(params: Params, folder: Path, name: str) -> Neural:

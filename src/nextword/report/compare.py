@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +34,15 @@ from nextword.report.leaderboard import (
     leaderboard_tree,
 )
 from nextword.report.page import Picture, render_page
+from nextword.report.probes.sections import probe_sections, probe_summary
 from nextword.report.schema import PROTOCOLS
-from nextword.report.tables import Table, finite, markdown, number, write_csv
+from nextword.report.section import CHAPTERS, Section
+from nextword.report.tables import finite, markdown, number, write_csv
 from nextword.report.variant_claims import ABLATION, RNN_VARIANTS
 from nextword.report.variants import compare_variants
 from nextword.report.variants_table import variants_records, variants_summary, variants_table, variants_tree
 
 _LONGEST_LIST = 6
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table, and the files NAME.json, NAME.csv and NAME.md that are made with it."""
-
-    name: str
-    table: Table
-    records: list[dict[str, Any]]
-    tree: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,13 +77,14 @@ def compare(params: Params, reports: Path = Path("reports"), commit: str | None 
 
     Args:
         params: names the models; nothing else in the folder is read.
-        reports: holds ngram.json, train/, evaluate/, corpus.json, ids.json and runs/.
+        reports: holds ngram.json, train/, evaluate/, probe/, experiments/, corpus.json, ids.json and runs/.
         commit: of the project, for the page's head.
 
     Raises:
         ValueError: a report is missing or broken, or the models were not scored on the same targets.
     """
     from nextword.report.plots import draw_plots  # brings matplotlib
+    from nextword.report.probes.plots import probe_plots
     from nextword.report.style import settings, svg
 
     collected = collect(params, reports)
@@ -104,6 +98,7 @@ def compare(params: Params, reports: Path = Path("reports"), commit: str | None 
             leaderboard_table(collected, rows),
             leaderboard_records(rows),
             leaderboard_tree(collected, rows),
+            "models",
         ),
         Section(
             "gru_vs_lstm", comparison_table(comparison), comparison_records(comparison), comparison_tree(comparison)
@@ -116,17 +111,23 @@ def compare(params: Params, reports: Path = Path("reports"), commit: str | None 
     if pairs:
         table, records = bidirectional_table(collected, pairs), bidirectional_records(pairs)
         sections.append(Section("bidirectional", table, records, bidirectional_tree(collected, pairs)))
-    summary = (*_headline(collected, rows), *comparison.summary, *map(variants_summary, variants))
+    sections += probe_sections(collected)
+    summary = (
+        *_headline(collected, rows),
+        *comparison.summary,
+        *map(variants_summary, variants),
+        *probe_summary(collected),
+    )
 
     folder = reports / "compare"
     folder.mkdir(parents=True, exist_ok=True)
     pictures, figures = [], {}
-    for plot in draw_plots(collected, rows):
+    for plot in chain(draw_plots(collected, rows), probe_plots(collected)):
         with settings():
             text = svg(plot.figure)
         figures[plot.name] = folder / f"{plot.name}.svg"
         figures[plot.name].write_text(text, encoding="utf-8")
-        pictures.append(Picture(plot.name, plot.title, plot.caption, text))
+        pictures.append(Picture(plot.name, plot.title, plot.caption, text, plot.chapter))
 
     for section in sections:
         write_json(folder / f"{section.name}.json", finite(section.tree))
@@ -134,10 +135,9 @@ def compare(params: Params, reports: Path = Path("reports"), commit: str | None 
         (folder / f"{section.name}.md").write_text(markdown(section.table), encoding="utf-8")
     metrics = _metrics(rows, pairs)
     write_json(reports / "metrics.json", finite(_nested(metrics)))
-    tables = {section.name.replace("_", "-"): section.table for section in sections}
-    whole = _markdown(summary, tables)
+    whole = _markdown(summary, sections)
     (folder / "report.md").write_text(whole, encoding="utf-8")
-    page = render_page(collected, summary, tables, pictures, commit)
+    page = render_page(collected, summary, sections, pictures, commit)
     (folder / "report.html").write_text(page, encoding="utf-8")
     flat = {section.name: section.records for section in sections}
     return ComparisonResult(folder, tuple(rows), comparison, "\n".join(summary), metrics, flat, whole, figures)
@@ -201,6 +201,9 @@ def _nested(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
     return tree
 
 
-def _markdown(summary: tuple[str, ...], tables: dict[str, Table]) -> str:
-    head = ["# Comparison of language models", "", *(f"- {sentence}" for sentence in summary), ""]
-    return "\n".join([*head, *(markdown(table) for table in tables.values())])
+def _markdown(summary: tuple[str, ...], sections: list[Section]) -> str:
+    lines = ["# Comparison of language models", "", *(f"- {sentence}" for sentence in summary), ""]
+    for chapter, title in CHAPTERS.items():
+        tables = [section.table for section in sections if section.chapter == chapter]
+        lines += [f"## {title}", "", *(markdown(table, level=3) for table in tables)] if tables else []
+    return "\n".join(lines)

@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 
 from nextword.report.collect import Reports
 from nextword.report.palette import css_variables, inline_svg
-from nextword.report.tables import Table, count, number
+from nextword.report.section import CHAPTERS, Section
+from nextword.report.tables import count, number
 
 _LONGEST_LIST = 6
 
@@ -27,6 +28,7 @@ class Picture:
     title: str
     caption: str
     svg: str
+    chapter: str = "models"
 
     @property
     def rows(self) -> int:
@@ -38,7 +40,7 @@ class Picture:
 def render_page(
     reports: Reports,
     summary: Sequence[str],
-    tables: Mapping[str, Table],
+    sections: Sequence[Section],
     pictures: Sequence[Picture],
     commit: str | None,
 ) -> str:
@@ -47,7 +49,7 @@ def render_page(
     Args:
         reports: for the corpus, the params and the run ids.
         summary: sentences for the top of the page.
-        tables: by anchor.
+        sections: tables in the order in which they are shown.
         pictures: in the order in which they are shown.
         commit: of the project, or None where it is not known.
     """
@@ -59,20 +61,9 @@ def render_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    figures = [
-        {
-            "name": picture.name,
-            "title": picture.title,
-            "caption": picture.caption,
-            "svg": _inline(picture),
-            "rows": picture.rows,
-        }
-        for picture in pictures
-    ]
     return environment.get_template("page.html.j2").render(
         summary=summary,
-        tables=tables,
-        figures=figures,
+        chapters=list(_chapters(sections, pictures)),
         colours={scheme: Markup(text) for scheme, text in css_variables().items()},
         facts={"Corpus": list(facts(reports.corpus)), "Ids": list(facts(reports.ids))},
         commit=commit,
@@ -81,6 +72,25 @@ def render_page(
         num_targets=count(reports.num_targets),
         models=len(reports.neural),
     )
+
+
+def _chapters(sections: Sequence[Section], pictures: Sequence[Picture]) -> Iterator[dict[str, Any]]:
+    """Anchor, title, tables by anchor and figures of every chapter that has any."""
+    for name, title in CHAPTERS.items():
+        figures = [
+            {
+                "name": picture.name,
+                "title": picture.title,
+                "caption": picture.caption,
+                "svg": _inline(picture),
+                "rows": picture.rows,
+            }
+            for picture in pictures
+            if picture.chapter == name
+        ]
+        tables = {section.name.replace("_", "-"): section.table for section in sections if section.chapter == name}
+        if figures or tables:
+            yield {"anchor": f"chapter-{name}", "title": title, "tables": tables, "figures": figures}
 
 
 def facts(report: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

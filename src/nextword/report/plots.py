@@ -28,6 +28,8 @@ class Plot:
     title: str
     caption: str
     figure: Figure
+    chapter: str
+    """Key of :data:`nextword.report.section.CHAPTERS`."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,13 @@ def draw_plots(reports: Reports, rows: list[Row]) -> Iterator[Plot]:
     names = tuple(groups if several else reports.left_to_right)
     whole = Material(reports, rows, reports.left_to_right, Looks(names), by_group=several)
     parts = {group: Material(reports, rows, models, Looks(tuple(models))) for group, models in groups.items()}
-    for name, title, caption, draw, by_group in _PLOTS:
+    for chapter, name, title, caption, draw, by_group in _PLOTS:
         for group, material in (parts if by_group and several else {"": whole}).items():
             with settings():
                 figure = draw(material)
             if figure is not None:
                 file = name if group in ("", "main") else f"{name}_{group}"
-                yield Plot(file, f"{title}: {group}" if group else title, caption, figure)
+                yield Plot(file, f"{title}: {group}" if group else title, caption, figure, chapter)
 
 
 def _leaderboard(material: Material) -> Figure | None:
@@ -213,23 +215,26 @@ def _frontier(rows: list[Row]) -> set[str]:
     return {row.name for row in rows if not beaten(row)}
 
 
-_PLOTS: tuple[tuple[str, str, str, Draw, bool], ...] = (
-    ("leaderboard", "Test perplexity", "Bars: mean over seeds with the t-interval, under the protocol that ranks the "
-     "model. Dashed: the best n-gram model, chosen on valid, each line scored alone (reset).", _leaderboard, False),
-    ("parameters", "Perplexity against parameters", "All trained parameters, embeddings included; mean over seeds with "
-     "the t-interval. Where colours are groups, those models are named than which none of at most their size "
-     "(and 2%) is better.",
-     _parameters, False),
-    ("learning_tokens", "Learning curves by tokens", "One line a seed; a cross marks where a seed diverged.",
-     _learning_curve("tokens"), True),
-    ("learning_seconds", "Learning curves by time", "The same over the seconds spent in training.",
-     _learning_curve("seconds"), True),
-    ("ngram_orders", "n-gram perplexity by order", "Unsmoothed counts (mle) give some targets of test probability "
-     "zero: their perplexity is infinite, drawn hollow at the top.", _ngram_orders, False),
-    ("sparsity", "Sparsity by order", "What test holds and train does not. A count of 0 after a context is probability "
-     "zero for unsmoothed counts.", _sparsity, False),
-    ("frequency", "Perplexity by word frequency", "Targets of test in groups by how often they occur in train, each "
-     "line scored alone (reset); below 1 the model is better than the best n-gram model.", _by_frequency, True),
+_PLOTS: tuple[tuple[str, str, str, str, Draw, bool], ...] = (
+    ("models", "leaderboard", "Test perplexity",
+     "Bars: mean over seeds with the t-interval, under the protocol that ranks the model. Dashed: the best n-gram "
+     "model, chosen on valid, each line scored alone (reset).", _leaderboard, False),
+    ("models", "parameters", "Perplexity against parameters",
+     "All trained parameters, embeddings included; mean over seeds with the t-interval. Where colours are groups, "
+     "those models are named than which none of at most their size (and 2%) is better.", _parameters, False),
+    ("training", "learning_tokens", "Learning curves by tokens",
+     "One line a seed; a cross marks where a seed diverged.", _learning_curve("tokens"), True),
+    ("training", "learning_seconds", "Learning curves by time",
+     "The same over the seconds spent in training.", _learning_curve("seconds"), True),
+    ("ngrams", "ngram_orders", "n-gram perplexity by order",
+     "Unsmoothed counts (mle) give some targets of test probability zero: their perplexity is infinite, drawn hollow "
+     "at the top.", _ngram_orders, False),
+    ("ngrams", "sparsity", "Sparsity by order",
+     "What test holds and train does not. A count of 0 after a context is probability zero for unsmoothed counts.",
+     _sparsity, False),
+    ("training", "frequency", "Perplexity by word frequency",
+     "Targets of test in groups by how often they occur in train, each line scored alone (reset); below 1 the model is "
+     "better than the best n-gram model.", _by_frequency, True),
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from nextword.report.palette import GRID, INK, MUTED, PAPER
 
+_MOST_DECADES = 8
+"""Decades of a logarithmic axis that each have a tick; on a longer one every second, third, ... has."""
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nextword",
@@ -62,6 +64,27 @@ def new_figure(width: float = 5.4, height: float = 3.5) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def new_panels(
+    titles: Sequence[str], height: float = 6.2, columns: int = 1, width: float = 5.4
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each title, row by row; all share both axes."""
+    figure = Figure(figsize=(5.4, height), layout="constrained")
+    grid = figure.subplots(-(-len(titles) // columns), columns, sharex=True, sharey=True, squeeze=False)
+    panels = list(grid.flat)
+    for axes in panels[len(titles) :]:
+        axes.remove()
+    for axes, title in zip(panels, titles, strict=False):
+        axes.set_title(title)
+    return figure, panels[: len(titles)]
+
+
+def figure_legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
+    """One legend above all panels of a figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+
+
 def svg(figure: Figure) -> str:
     """The figure as SVG; the same text whenever the figure is the same."""
     buffer = io.StringIO()
@@ -80,13 +103,35 @@ def log_axis(axes: Axes, limit: float = math.inf) -> None:
     low, high = axes.get_ylim()
     ticks = _ticks(low, min(high, limit))
     axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(low, high)
 
 
+def log2_axis(axes: Axes, places: Sequence[float]) -> None:
+    """Make the x axis logarithmic with a tick at each of ``places``."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(list(places)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _tick_text(value: float) -> str:
+    if 10 <= value < 1e6:
+        return f"{value:,.0f}"
+    if 0.001 <= value < 10:
+        return f"{value:g}"
+    digits, power = f"{value:e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
+
+
 def _ticks(low: float, high: float) -> list[float]:
-    decades = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    inside = [power for power in powers if low <= 10.0**power <= high]
+    if len(inside) > _MOST_DECADES:
+        every = math.ceil(len(inside) / _MOST_DECADES)
+        return [10.0**power for power in inside if power % every == 0]
+    decades = [10.0**power for power in powers]
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
         ticks = [step * decade for decade in decades for step in steps if low <= step * decade <= high]
         if len(ticks) >= 4:

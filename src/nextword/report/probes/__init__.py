@@ -1,0 +1,1 @@
+"""What the probes found, as tables and plots."""
