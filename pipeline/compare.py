@@ -1,6 +1,7 @@
 """Leaderboard, GRU against LSTM, LSTM ablations, RNN variants, bidirectional models: tables, plots and report page.
 
-Writes reports/compare and reports/metrics.json. The last three tables are there where params.yaml names such models.
+Writes reports/compare and reports/metrics.json. Tables of variants and of bidirectional models are there where
+params.yaml names such models.
 """
 
 from nextword.config import load_params

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from probe_report_fixtures import sparsity_report
 from report_fixtures import edit, make_params, write_reports
 
 from nextword.config import NgramParams, Params
@@ -17,9 +16,8 @@ from nextword.config.probes import ExplodingParams, SparsityParams
 from nextword.report import ComparisonResult, compare
 from nextword.report.collect import collect
 from nextword.report.probes.embeddings import shown_models
-from nextword.report.probes.experiments import SparsityFile
+from nextword.report.probes.plots.context import context_plots
 from nextword.report.probes.sections import probe_sections, probe_summary
-from nextword.report.probes.sparsity import sparsity_section
 from nextword.report.section import CHAPTERS
 from nextword.report.tables import Table
 
@@ -158,6 +156,13 @@ def test_context_figures_arrive(folder: Path) -> None:
     assert found["beyond 8: shuffled"] == "+0.08 [+0.04, +0.12]"
 
 
+def test_a_model_worse_than_chance_is_not_drawn(folder: Path) -> None:
+    edit(folder / "probe" / "rnn.json", lambda tree: tree["context"]["document"]["nats"].update(mean=1135.0))
+    plots = {plot.name: plot for plot in context_plots(collect(small_params(), folder))}
+    drawn = [text.get_text() for text in plots["context"].figure.axes[0].get_legend().get_texts()]
+    assert drawn == ["nnlm", "lstm", "gru"] and "left out: rnn." in plots["context"].caption
+
+
 def test_embedding_figures_arrive(folder: Path) -> None:
     found = tables(folder)
     assert row(found["neighbours"], "war")["rnn"].startswith("peace 0.71, congress 0.71")
@@ -170,8 +175,16 @@ def test_embedding_figures_arrive(folder: Path) -> None:
 
 
 def test_without_files_there_are_no_analogies(tmp_path: Path) -> None:
-    names = {s.name for s in probe_sections(collect(small_params(), write_reports(tmp_path, small_params())))}
-    assert names == set(SECTIONS) - {"analogies", "similarity"}
+    assert set(tables(write_reports(tmp_path, small_params()))) == set(SECTIONS) - {"analogies", "similarity"}
+
+
+def test_an_order_longer_than_every_line_has_no_types(folder: Path) -> None:
+    def shorten(tree: dict[str, Any]) -> None:
+        tree["parts"][0]["orders"][1].update(types=0, singletons=0, unseen_share=None)
+
+    edit(folder / "experiments" / "sparsity.json", shorten)
+    found = row(tables(folder)["ngram_sparsity"], "10% of train", "2")
+    assert found["types"] == "0" and found["unseen in valid"] == "–"  # noqa: RUF001
 
 
 def test_maps_are_of_the_first_model_of_each_kind(folder: Path) -> None:
@@ -251,7 +264,7 @@ def test_infinite_and_absent_figures_make_a_page(folder: Path) -> None:
         edit(folder / "experiments" / f"{name}.json", spoil)
     result = compare(small_params(), folder)
     assert not {name for name in result.figures if name.startswith("map_")}
-    assert {"gradients", "context", "exploding", "memory"} <= set(result.figures)
+    assert {"gradients", "exploding", "memory"} <= set(result.figures) and "context" not in result.figures
     found = tables(folder)
     assert row(found["context"], "lstm")["effective length, tokens"] == ">64 [>64, >64]"
     assert row(found["context"], "lstm")["last 8 alone"] == "∞"
@@ -285,11 +298,3 @@ def test_run_ids_of_the_probes(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('{"run_id": "1"}', encoding="utf-8")
     assert {"probe@lstm", "memory"} <= collect(small_params(), folder).runs.keys()
-
-
-def test_an_order_longer_than_every_line_has_no_types() -> None:
-    report = sparsity_report(small_params())
-    report["parts"][0]["orders"][1].update(types=0, singletons=0, unseen_share=None)
-    table = sparsity_section(SparsityFile.model_validate(report)).table
-    assert row(table, "10% of train", "2")["types"] == "0"
-    assert row(table, "10% of train", "2")["unseen in valid"] == "–"  # noqa: RUF001

@@ -19,8 +19,10 @@ def short(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """Two decimals with a sign; ``None`` is infinite."""
-    return INFINITE if value is None else f"{value:+.2f}"
+    """Two decimals with a sign, none on 0.00; ``None`` is infinite."""
+    if value is None:
+        return INFINITE
+    return f"{value:+.2f}" if round(value, 2) else "0.00"
 
 
 def section(chapter: str, name: str, table: Table, records: list[dict[str, Any]]) -> Section:

@@ -18,18 +18,25 @@ from nextword.report.style import figure_legend, legend, log2_axis, new_figure, 
 
 def context_plots(reports: Reports) -> Iterator[Plot]:
     """Loss with the context cut off, for each group; with the far part shuffled or thinned out, for the first group."""
-    found = {name: p.context for name, p in reports.probes.models.items() if p.context is not None}
     groups: dict[str, dict[str, Context]] = {}
-    for name, context in found.items():
-        groups.setdefault(reports.params.models[name].group, {})[name] = context
+    chance: dict[str, list[str]] = {}
+    for name, probe in reports.probes.models.items():
+        if probe.context is None:
+            continue
+        group, nats = reports.params.models[name].group, probe.context.document.nats.mean
+        if nats is None or nats > math.log(probe.embeddings.vocab_size):
+            chance.setdefault(group, []).append(name)
+        else:
+            groups.setdefault(group, {})[name] = probe.context
     for place, (group, models) in enumerate(groups.items()):
+        left_out = f" Worse than a uniform guess and left out: {', '.join(chance[group])}." if group in chance else ""
         targets = max(context.num_targets for context in models.values())
         suffix = "" if group == "main" or len(groups) == 1 else f"_{group}"
         title = f": {group}" if len(groups) > 1 else ""
         yield Plot(
             f"context{suffix}", f"What cutting the context off costs{title}",
             "Increase of the loss where the model sees the last n tokens alone, against the whole document; the same "
-            f"{targets} targets throughout, first seed. Bands: 95% bootstrap over targets.",
+            f"{targets} targets throughout, first seed. Bands: 95% bootstrap over targets.{left_out}",
             _truncated(models), "context",
         )  # fmt: skip
         if place == 0:
@@ -38,7 +45,7 @@ def context_plots(reports: Reports) -> Iterator[Plot]:
                 f"far_context{suffix}", f"What the far context is used for{title}",
                 f"Increase of the loss where of the last {longest} tokens those before the last n are in random "
                 "order, or the half of them with the more frequent (rarer) types is left out; against these tokens "
-                f"as they are. {targets} targets; bands: 95% bootstrap.",
+                f"as they are. {targets} targets; bands: 95% bootstrap.{left_out}",
                 _far(models), "context",
             )  # fmt: skip
 
