@@ -6,6 +6,7 @@ from typing import Any
 from nextword.config import Params, load_params
 from nextword.files import write_json
 from nextword.paths import IDS, REPORTS, RUNS
+from nextword.probes.figures import FIGURES
 from nextword.stage import progress_bar, run_stage
 from nextword.tracking import stage_run
 
@@ -59,6 +60,7 @@ def main(name: str) -> None:
             report = EXPERIMENTS[name](params, len(find_devices("cpu").cores), progress)
         write_json(out, finite(report))
         run.artifact(out)
+        run.metrics(FIGURES[name](report))
 
 
 if __name__ == "__main__":

@@ -146,6 +146,11 @@ print(json.dumps([v.name for v in client.search_registered_models()]))
     children = [run for run in runs if run["parent"] == parent["id"]]
     assert sorted(run["name"] for run in children) == sorted(project.first)
     (train,) = [run for run in children if run["name"] == "train@gru"]
+    for stage, metric in {
+        "probe@gru": "effective_context_tokens", "memory": "longest_lag.copy.lstm", "window": "parameters.window_2",
+        "exploding": "diverged_share.rnn_clipped_scale_5", "sparsity": "unseen_share.train_1.00.order_2",
+    }.items():  # fmt: skip
+        assert metric in next(run for run in children if run["name"] == stage)["metrics"]
     seeds = [run for run in runs if run["parent"] == train["id"]]
     assert len(seeds) == 2 and all("valid_perplexity" in run["metrics"] for run in seeds)
     assert {"gru", "lstm", "nnlm"} <= set(registered)
