@@ -1,5 +1,7 @@
 """Gradient flow, use of context and embeddings of a model: reports/probe/NAME.json.  Usage: pipeline.probe NAME"""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from nextword.config import load_params
 from nextword.files import write_json
 from nextword.paths import IDS, MODELS, REPORTS, RUNS
@@ -16,14 +18,16 @@ def main(name: str) -> None:
     params.require_model(name)
     folder = MODELS / name / f"seed-{params.seeds_of(name)[0]}"
     out = REPORTS / "probe" / f"{name}.json"
-    with stage_run(params.tracking, f"probe@{name}", params.probe.model_dump(), RUNS / "probe" / f"{name}.json") as run:
-        run.ids(load_ids(IDS), "test")
-        with progress_bar(f"probe {name}") as progress:
-            report = probe_model(folder, IDS, params.probe, progress)
-        write_json(out, finite(report))
-        run.artifact(out)
-        run.metrics(figures(report))
-        print(describe_probe(report))
+    config = params.probe.model_dump()
+    with progress_bar(f"probe {name}") as progress, ThreadPoolExecutor(1) as pool:
+        measured = pool.submit(probe_model, folder, IDS, params.probe, progress)  # begins while the tracking is opened
+        with stage_run(params.tracking, f"probe@{name}", config, RUNS / "probe" / f"{name}.json") as run:
+            run.ids(load_ids(IDS), "test")
+            report = measured.result()
+            write_json(out, finite(report))
+            run.artifact(out)
+            run.metrics(figures(report))
+            print(describe_probe(report))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class MemoryParams(Section):
     """H of every variant."""
     batch_size: Count = 32
     """Sequences a step, drawn anew at each."""
-    steps: Count = 400
+    steps: Count = 350
     """Updates for each lag, learning rate and seed."""
     learning_rates: Rates = (4e-3, 1.5e-2)
     """Tried for every variant and task with the first seed; all seeds take the one that gets furthest."""
@@ -127,7 +127,7 @@ class WindowParams(Section):
     """E and H of every model."""
     learning_rate: Positive = 4e-3
     """Of every model."""
-    train_tokens: Count = 300_000
+    train_tokens: Count = 250_000
     """Tokens each is trained on, once; all of train where it has fewer."""
     seeds: Seeds = (0,)
     """Initialisations."""
