@@ -117,7 +117,8 @@ def test_summary_of_the_flow() -> None:
     assert flow["num_sequences"] == 6 and len(flow["median"]) == len(flow["low"]) == len(flow["high"]) == 10
     np.testing.assert_allclose([flow["low"][2], flow["high"][2]], [0.25, 0.36])
     assert flow["growth"]["by_seed"] == pytest.approx([0.5, 0.6])
-    assert flow["growth"]["low"] == pytest.approx(mean_interval([0.5, 0.6]).low)
+    assert flow["growth"]["mean"] == pytest.approx((0.5 * 0.6) ** 0.5)
+    assert np.log(flow["growth"]["low"]) == pytest.approx(mean_interval(np.log([0.5, 0.6]).tolist()).low)
     assert flow["half_life"]["status"] == "falls" and 1.0 <= flow["half_life"]["tokens"] <= 1.5
 
 

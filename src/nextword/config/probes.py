@@ -127,7 +127,7 @@ class WindowParams(Section):
     """E and H of every model."""
     learning_rate: Positive = 4e-3
     """Of every model."""
-    train_tokens: Count = 250_000
+    train_tokens: Count = 400_000
     """Tokens each is trained on, once; all of train where it has fewer."""
     seeds: Seeds = (0,)
     """Initialisations."""

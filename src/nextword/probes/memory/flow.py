@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nextword.evaluation.statistics import mean_interval
 from nextword.models.stack import RecurrentStack
-from nextword.probes.decay import half_life
+from nextword.probes.decay import LARGEST_LOG, half_life
 
 Norms = NDArray[np.float64]
 
@@ -78,14 +78,15 @@ def summarize_flow(norms_by_seed: list[Norms]) -> dict[str, Any]:
 
     Returns:
         ``median``, ``low`` and ``high`` (quantiles 10% and 90%) by lag from 0 on; ``num_sequences``; ``half_life``, see
-        :func:`nextword.probes.decay.half_life`; ``growth``, see :func:`growth`: ``by_seed``, and ``mean``, ``low``,
-        ``high`` (t-interval) of the seeds with one.
+        :func:`nextword.probes.decay.half_life`; ``growth``, see :func:`growth`: ``by_seed``, and the geometric ``mean``
+        with ``low`` and ``high`` (t-interval of the logarithm) of the seeds that have one above 0.
     """
     pooled = np.concatenate(norms_by_seed, axis=1)
     low, median, high = np.quantile(pooled, [0.1, 0.5, 0.9], axis=1, method="nearest").tolist()
     growths = [growth(norms) for norms in norms_by_seed]
-    finite = [value for value in growths if value is not None]
-    estimate = mean_interval(finite) if finite else None
+    logs = [math.log(value) for value in growths if value]
+    estimate = mean_interval(logs) if logs else None
+    limits = {key: getattr(estimate, key, None) for key in ("mean", "low", "high")}
     return {
         "median": median,
         "low": low,
@@ -94,6 +95,6 @@ def summarize_flow(norms_by_seed: list[Norms]) -> dict[str, Any]:
         "half_life": half_life(pooled, range(len(pooled))),
         "growth": {
             "by_seed": growths,
-            **{key: estimate and getattr(estimate, key) for key in ("mean", "low", "high")},
+            **{key: None if value is None else math.exp(min(value, LARGEST_LOG)) for key, value in limits.items()},
         },
     }
