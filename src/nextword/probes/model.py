@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -61,23 +62,28 @@ def probe_model(
         trained = load_model(folder)
     left_out: dict[str, str] = {}
     done: dict[str, float] = {}
+    lock = Lock()
 
     def part(name: str) -> Progress:
         def report(count: int, of: int) -> None:
-            done[name] = count / of
-            if progress is not None:
-                progress(round(SHARE * sum(done.values())), SHARE * len(measures))
+            with lock:  # parts run side by side
+                done[name] = count / of
+                if progress is not None:
+                    progress(round(SHARE * sum(done.values())), SHARE * len(measures))
 
         return report
 
     def attempt(name: str) -> dict[str, Any] | None:
+        report = part(name)
         try:
-            return measures[name](part(name))
+            return measures[name](report)
         except ValueError as reason:  # the model, or this text, has nothing to measure it on
             if name == "embeddings":
                 raise
             left_out[name] = str(reason)
             return None
+        finally:
+            report(1, 1)
 
     def gradients(model: LanguageModel) -> Callable[[Progress], dict[str, Any]]:
         return lambda report: gradient_flow(model, text, params.gradients, params.seed, report)
