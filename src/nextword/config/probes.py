@@ -109,7 +109,7 @@ class ExplodingParams(Section):
     """H of the tanh and ReLU networks trained."""
     learning_rate: Positive = 0.5
     """Of plain SGD."""
-    steps: Count = 60
+    steps: Count = 45
     """Updates on the training text."""
     seeds: Seeds = (0, 1, 2)
     """Initialisations."""
@@ -127,7 +127,7 @@ class WindowParams(Section):
     """E and H of every model."""
     learning_rate: Positive = 4e-3
     """Of every model."""
-    train_tokens: Count = 400_000
+    train_tokens: Count = 350_000
     """Tokens each is trained on, once; all of train where it has fewer."""
     seeds: Seeds = (0,)
     """Initialisations."""
