@@ -1,16 +1,13 @@
 """An experiment with small trainings of its own: reports/experiments/NAME.json.  Usage: pipeline.experiment NAME"""
 
-from collections.abc import Callable
 from typing import Any
 
 from nextword.config import Params, load_params
 from nextword.files import write_json
 from nextword.paths import IDS, REPORTS, RUNS
 from nextword.probes.figures import FIGURES
-from nextword.stage import progress_bar, run_stage
+from nextword.stage import Progress, progress_bar, run_stage
 from nextword.tracking import stage_run
-
-Progress = Callable[[int, int], None]
 
 # Each worker process imports this file anew: what is slow to import is so imported where it is used.
 

@@ -10,6 +10,9 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is in all."""
+
 
 def run_stage(main: Callable[..., None]) -> NoReturn:
     """Call ``main`` with the command line's arguments and exit.
@@ -30,7 +33,7 @@ def run_stage(main: Callable[..., None]) -> NoReturn:
 
 
 @contextmanager
-def progress_bar(task: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(task: str) -> Iterator[Progress]:
     """A bar on a terminal, nothing elsewhere; yields ``progress(done, of)``."""
     with tqdm(desc=task, disable=None, dynamic_ncols=True) as bar:
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from nextword.config.base import Count, Positive, Section, Seed
+from nextword.config.base import AsTuple, Count, Positive, Section, Seed
 
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Lags = Annotated[tuple[Count, ...], BeforeValidator(_tuple), Field(min_length=1)]
-Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_tuple), Field(min_length=1)]
-Rates = Annotated[tuple[Positive, ...], BeforeValidator(_tuple), Field(min_length=1)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
+Lags = Annotated[tuple[Count, ...], AsTuple, Field(min_length=1)]
+Seeds = Annotated[tuple[Seed, ...], AsTuple, Field(min_length=1)]
+Rates = Annotated[tuple[Positive, ...], AsTuple, Field(min_length=1)]
+Words = Annotated[tuple[str, ...], AsTuple]
 
 
 class GradientParams(Section):
@@ -75,7 +70,7 @@ class MemoryParams(Section):
     """The memory tasks, and the cures for vanishing gradients, at one size and one budget for every variant."""
 
     tasks: Annotated[
-        tuple[Literal["copy", "adding", "temporal_order", "brackets"], ...], BeforeValidator(_tuple)
+        tuple[Literal["copy", "adding", "temporal_order", "brackets"], ...], AsTuple
     ] = ("copy", "adding", "temporal_order", "brackets")  # fmt: skip
     """Which tasks are trained."""
     lags: Lags = (5, 10, 20, 40, 80)
@@ -136,7 +131,7 @@ class WindowParams(Section):
 class SparsityParams(Section):
     """Sparsity of n-grams against order and size of the corpus."""
 
-    fractions: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_tuple)] = (
+    fractions: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AsTuple] = (
         0.05, 0.1, 0.25, 0.5, 1.0,
     )  # fmt: skip
     """Shares of train counted: documents in a random order, the last one cut at a line."""

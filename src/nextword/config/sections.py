@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nextword.config.base import Count, Fraction, NonNegative, Positive, Section, Seed
+from nextword.config.base import AsTuple, Count, Fraction, NonNegative, Positive, Section, Seed
 from nextword.config.corpus import CorpusParams, TokenizerParams
 from nextword.config.probes import ExplodingParams, MemoryParams, ProbeParams, SparsityParams, WindowParams
 
@@ -29,7 +29,7 @@ class NgramParams(Section):
 
     max_order: Annotated[int, Field(ge=1, le=20)] = 5
     """Orders 1 to this one are estimated and evaluated, for every smoothing."""
-    smoothings: Annotated[tuple[str, ...], Field(min_length=1)] = (
+    smoothings: Annotated[tuple[str, ...], AsTuple, Field(min_length=1)] = (
         "mle", "add_k", "jelinek_mercer", "katz", "absolute_discounting", "kneser_ney", "modified_kneser_ney",
     )  # fmt: skip
     """Names in ``nextword.ngram.SMOOTHINGS``."""
@@ -39,11 +39,6 @@ class NgramParams(Section):
     """Katz: counts above this are not discounted (Katz 1987 has 5)."""
     arpa: bool = True
     """Write the best model as an ARPA file."""
-
-    @field_validator("smoothings", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 # --------------------------------------------------------------------------------- models and training
@@ -192,13 +187,8 @@ class CompareParams(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     lstm: str = "lstm"
     """Name under ``models:`` of the LSTM side of the comparison table."""
-    gru: tuple[str, ...] = ("gru", "gru_reset_after")
+    gru: Annotated[tuple[str, ...], AsTuple] = ("gru", "gru_reset_after")
     """Names under ``models:`` of the GRU side."""
-
-    @field_validator("gru", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 class TrackingParams(Section):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nextword.allocator import keep_freed_memory
 from nextword.config import Params
@@ -56,10 +57,15 @@ def score_split(
         if not model.left_to_right:
             state = state._replace(lengths=torch.from_numpy(kept.sum(0)).to(device))
         log_prob, rank, state = model.score_and_rank(torch.from_numpy(window.tokens).to(device), state)
-        found = -log_prob.cpu().numpy()[kept]
-        nats[window.place[kept]] = np.where(np.isnan(found), np.inf, found)  # a state that overflowed predicts nothing
+        nats[window.place[kept]] = nats_of(log_prob)[kept]
         ranks[window.place[kept]] = rank.cpu().numpy()[kept]
     return nats, ranks
+
+
+def nats_of(log_prob: Tensor) -> NDArray[np.floating[Any]]:
+    """``-log p``; infinite where it is not a number: a state that overflowed predicts nothing."""
+    nats = -log_prob.cpu().numpy()
+    return np.where(np.isnan(nats), np.inf, nats)
 
 
 def head(split: Split, num_tokens: int) -> Split:

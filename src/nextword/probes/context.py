@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from nextword.config.probes import ContextParams
+from nextword.evaluation.neural import nats_of
 from nextword.models.language_model import LanguageModel
-from nextword.probes.pool import Progress
+from nextword.stage import Progress
 from nextword.text.ids import EncodedCorpus, Split
 from nextword.text.streams import SEGMENT_STEPS, segment_windows
 
@@ -202,8 +203,7 @@ def document_nats(model: LanguageModel, split: Split, places_N: Tokens) -> Float
 
 
 def _score(model: LanguageModel, hidden_NE: torch.Tensor, targets_N: torch.Tensor) -> Floats:
-    nats = -model.output.score(hidden_NE, targets_N)[0].double().cpu().numpy()
-    return np.where(np.isnan(nats), np.inf, nats)  # a state that overflowed predicts nothing
+    return nats_of(model.output.score(hidden_NE, targets_N)[0]).astype(np.float64)
 
 
 def effective_length(lengths: list[int], truncated_RK: Floats, full_R: Floats, tolerance: float) -> Floats:

@@ -7,6 +7,7 @@ that grow (ReLU has no upper limit), which it does not.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from nextword.config import ExplodingParams, ModelParams
 from nextword.evaluation.statistics import mean_interval
 from nextword.models import build_model
 from nextword.models.language_model import detach
-from nextword.probes.pool import Progress, run_jobs
+from nextword.probes.pool import run_jobs
 from nextword.probes.proportion import proportion
+from nextword.stage import Progress
 from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 
@@ -122,11 +124,9 @@ def train_run(ids: Path, params: ExplodingParams, kind: str, scale: float, clipp
 
 def _summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
     finals = [run["final_loss"] for run in runs if run["final_loss"] is not None]
-    estimate = mean_interval(finals) if finals else None
     return {
         "diverged": proportion(sum(run["diverged"] for run in runs), len(runs)),
         "non_finite": proportion(sum(run["non_finite"] is not None for run in runs), len(runs)),
-        "final_loss": estimate
-        and {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "count": estimate.count},
+        "final_loss": asdict(mean_interval(finals)) if finals else None,
         "runs": runs,
     }

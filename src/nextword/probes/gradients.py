@@ -20,8 +20,8 @@ from nextword.models.recurrent import RecurrentLM
 from nextword.models.stack import RecurrentStack
 from nextword.probes.decay import summarize
 from nextword.probes.jacobians import Norms, Quantity, Unrolled, chain_norms, iterated_norms, spectral_norms, unroll
-from nextword.probes.pool import Progress
 from nextword.probes.tangents import fields_of
+from nextword.stage import Progress
 from nextword.text.ids import Split
 
 WARM_UP = 64

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextword.evaluation.statistics import Estimate
+from nextword.perplexity import perplexity
 
 Numbers = NDArray[Any]
 
@@ -42,6 +43,12 @@ def ratio_interval(sums: Numbers, sizes: Numbers, confidence: float = 0.95) -> E
     error = math.sqrt(documents / (documents - 1) * squares) / total
     half = float(stdtrit(documents - 1, (1 + confidence) / 2)) * error
     return Estimate(ratio, ratio - half, ratio + half, documents)
+
+
+def perplexity_interval(nats: Estimate) -> dict[str, float | None]:
+    """``mean``, ``low``, ``high`` of the perplexity, from those of nats a token; None is infinite, or no interval."""
+    limits = {key: getattr(nats, key) for key in ("mean", "low", "high")}
+    return {key: None if value is None else perplexity(value, 1) for key, value in limits.items()}
 
 
 def by_document(values: Numbers, starts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -19,8 +19,8 @@ from torch.nn.functional import linear
 
 from nextword.models.cells import CellState
 from nextword.models.stack import RecurrentStack
-from nextword.probes.pool import Progress
 from nextword.probes.tangents import Field, Tangent, add, push, with_products
+from nextword.stage import Progress
 
 VECTOR: Field = (-1, "v")
 """The one source of a Jacobian-vector product."""

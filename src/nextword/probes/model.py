@@ -17,7 +17,7 @@ from nextword.models.language_model import LanguageModel
 from nextword.probes.context import context_use
 from nextword.probes.embeddings import embeddings
 from nextword.probes.gradients import gradient_flow
-from nextword.probes.pool import Progress
+from nextword.stage import Progress
 from nextword.text.ids import load_ids
 from nextword.training.artifacts import load_description, load_model
 

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 
 from nextword.allocator import keep_freed_memory
-
-Progress = Callable[[int, int], None]
-"""Called with the number of jobs done and the number of all."""
+from nextword.stage import Progress
 
 
 def run_jobs(

@@ -13,8 +13,8 @@ from nextword.config import NgramParams
 from nextword.config.probes import SparsityParams
 from nextword.ngram import NgramCounts, count_ngrams, estimate, sparsity
 from nextword.perplexity import perplexity
-from nextword.probes.intervals import by_document, ratio_interval
-from nextword.probes.pool import Progress
+from nextword.probes.intervals import by_document, perplexity_interval, ratio_interval
+from nextword.stage import Progress
 from nextword.text.ids import Ids, Split, load_ids
 
 
@@ -99,11 +99,10 @@ def _score(counts: NgramCounts, order: int, valid: Split, params: SparsityParams
     for smoothing in params.smoothings:
         finite = np.isfinite(nats[smoothing])
         mean = ratio_interval(by_document(nats[smoothing], valid.document_starts), sizes)
-        values = {"mean": mean.mean, "low": mean.low, "high": mean.high}
         models.append(
             {
                 "smoothing": smoothing,
-                "perplexity": {key: None if v is None else perplexity(v, 1) for key, v in values.items()},
+                "perplexity": perplexity_interval(mean),
                 "infinite_share": float(1 - finite.mean()),
                 "perplexity_of_finite": perplexity(float(nats[smoothing][finite].sum()), int(finite.sum())),
             }

@@ -15,11 +15,12 @@ import torch
 from nextword.config import ModelParams, TrainParams
 from nextword.config.probes import WindowParams
 from nextword.evaluation.neural import score_split
-from nextword.evaluation.statistics import Estimate, mean_interval
+from nextword.evaluation.statistics import mean_interval
 from nextword.models import build_model, check_model
 from nextword.perplexity import perplexity
-from nextword.probes.intervals import by_document, ratio_interval
-from nextword.probes.pool import Progress, run_jobs
+from nextword.probes.intervals import by_document, perplexity_interval, ratio_interval
+from nextword.probes.pool import run_jobs
+from nextword.stage import Progress
 from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 from nextword.training.fit import resolve_precision
@@ -82,7 +83,7 @@ def nnlm_window(
                 "window": variant.window,
                 "parameters": runs[0]["parameters"],
                 "operations_per_token": runs[0]["operations_per_token"],
-                "perplexity": _exponential(nats),
+                "perplexity": perplexity_interval(nats),
                 "nats": asdict(nats),
                 "change": change and asdict(change),
                 "over_seeds": asdict(mean_interval(finite)) if finite else None,
@@ -141,8 +142,3 @@ def _train_and_score(ids: Path, num_tokens: int, seed: int, params: ModelParams,
         "parameters": model.num_parameters(),
         "operations_per_token": model.operations_per_token(),
     }
-
-
-def _exponential(nats: Estimate) -> dict[str, float | None]:
-    values = {"mean": nats.mean, "low": nats.low, "high": nats.high}
-    return {key: None if value is None else perplexity(value, 1) for key, value in values.items()}

@@ -17,7 +17,7 @@ from nextword.report.palette import INK, PAPER, Looks
 from nextword.report.style import legend, log_axis, new_figure, settings
 from nextword.report.tables import exp, number
 
-__all__ = ["Plot", "draw_plots", "ngram_order_figure", "sparsity_figure"]
+__all__ = ["Plot", "draw_plots", "named", "ngram_order_figure", "sparsity_figure"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,12 @@ def draw_plots(reports: Reports, rows: list[Row]) -> Iterator[Plot]:
             with settings():
                 figure = draw(material)
             if figure is not None:
-                file = name if group in ("", "main") else f"{name}_{group}"
-                yield Plot(file, f"{title}: {group}" if group else title, caption, figure, chapter)
+                yield Plot(*named(name, title, group), caption, figure, chapter)
+
+
+def named(name: str, title: str, group: str) -> tuple[str, str]:
+    """Name and title of a plot of a group of models; ``group`` is empty where it stands for none."""
+    return name if group in ("", "main") else f"{name}_{group}", f"{title}: {group}" if group else title
 
 
 def _leaderboard(material: Material) -> Figure | None:

@@ -64,9 +64,7 @@ def new_figure(width: float = 5.4, height: float = 3.5) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def new_panels(
-    titles: Sequence[str], height: float = 6.2, columns: int = 1, width: float = 5.4
-) -> tuple[Figure, list[Axes]]:
+def new_panels(titles: Sequence[str], height: float = 6.2, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each title, row by row; all share both axes."""
     figure = Figure(figsize=(5.4, height), layout="constrained")
     grid = figure.subplots(-(-len(titles) // columns), columns, sharex=True, sharey=True, squeeze=False)
@@ -101,6 +99,8 @@ def log_axis(axes: Axes, limit: float = math.inf) -> None:
     """
     axes.set_yscale("log")
     low, high = axes.get_ylim()
+    if low <= 0:  # nothing is drawn
+        low, high = 0.1, 1.0
     ticks = _ticks(low, min(high, limit))
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))

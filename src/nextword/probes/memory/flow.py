@@ -1,6 +1,6 @@
-"""How much of the gradient comes back from the last step of a sequence, by autograd, exactly.
+"""How much of the gradient comes back from the last step of a sequence.
 
-Shapes: T time steps, B sequences, I input size, H hidden size, D numbers in the states of all layers, L lags.
+Shapes: T time steps, B sequences, I input size, L lags.
 """
 
 from __future__ import annotations
@@ -10,44 +10,29 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nextword.evaluation.statistics import mean_interval
 from nextword.models.stack import RecurrentStack
 from nextword.probes.decay import LARGEST_LOG, half_life
-
-Norms = NDArray[np.float64]
+from nextword.probes.jacobians import Norms, Quantity, chain_norms, unroll
+from nextword.probes.tangents import fields_of
 
 
 def gradient_norms(stack: RecurrentStack, x_TBI: Tensor) -> Norms:
     """Spectral norm of ``d h_T / d S_k`` at every lag T - k.
 
     ``h_T`` is the top layer's output at the last step, ``S_k`` the states of all layers after step k, h and c alike, as
-    independent variables; so the norm at lag 0 is 1. All H rows of the Jacobian come from one backward pass, over H
-    copies of each sequence.
+    independent variables; so the norm at lag 0 is 1.
 
     Returns:
         (L, B) in float64, lag 0 first; infinite where the gradient overflows.
     """
-    stack, size = copy.deepcopy(stack).double().eval(), stack.params.hidden_size
-    states = stack.zero_state(x_TBI.shape[1] * size)
-    track = []
-    for x_BI in x_TBI.double().repeat_interleave(size, dim=1):
-        # a clone has no part in its own step, so its gradient is that of the state alone
-        states = tuple(type(s)(*[field.clone() for field in s]) for s in stack(x_BI[None], states).states)
-        track.append([field for state in states for field in state])
-    top = states[-1].h.view(-1, size, size).diagonal(dim1=1, dim2=2).sum()
-    flat = [field for fields in reversed(track) for field in fields]
-    rows = torch.autograd.grad(top, flat, allow_unused=True, materialize_grads=True)
-    width = len(track[0])
-    steps = [torch.cat(rows[i : i + width], -1) for i in range(0, len(rows), width)]
-    jacobian = torch.stack(steps).view(len(steps), -1, size, width * size)
-    finite = jacobian.isfinite().flatten(2).all(-1)
-    of_finite = torch.linalg.matrix_norm(jacobian.nan_to_num(0.0, 0.0, 0.0), ord=2)
-    norms: Norms = of_finite.where(finite, math.inf).numpy()
-    return norms
+    stack = copy.deepcopy(stack).double().eval().requires_grad_(False)
+    run = unroll(stack, x_TBI.double(), stack.zero_state(x_TBI.shape[1]))
+    fields = tuple(fields_of(stack))
+    wanted = Quantity((len(stack.cells) - 1, "h"), fields, fields)
+    return chain_norms(stack, run, [wanted], range(len(x_TBI)), lambda done, of: None)[0]
 
 
 def growth(norms: Norms) -> float | None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from nextword.report.collect import Reports
 from nextword.report.palette import INK, Looks
-from nextword.report.plots import Plot
+from nextword.report.plots import Plot, named
 from nextword.report.probes.context import TREATMENTS
 from nextword.report.probes.schema import Context, Treated
 from nextword.report.style import figure_legend, legend, log2_axis, new_figure, new_panels, settings
@@ -31,10 +31,9 @@ def context_plots(reports: Reports) -> Iterator[Plot]:
     for place, (group, models) in enumerate(groups.items()):
         left_out = f" Worse than a uniform guess and left out: {', '.join(chance[group])}." if group in chance else ""
         targets = max(context.num_targets for context in models.values())
-        suffix = "" if group == "main" or len(groups) == 1 else f"_{group}"
-        title = f": {group}" if len(groups) > 1 else ""
+        shown = group if len(groups) > 1 else ""
         yield Plot(
-            f"context{suffix}", f"What cutting the context off costs{title}",
+            *named("context", "What cutting the context off costs", shown),
             "Increase of the loss where the model sees the last n tokens alone, against the whole document; the same "
             f"{targets} targets throughout, first seed. Bands: 95% bootstrap over targets.{left_out}",
             _truncated(models), "context",
@@ -42,7 +41,7 @@ def context_plots(reports: Reports) -> Iterator[Plot]:
         if place == 0:
             longest = max(length for context in models.values() for length in context.lengths)
             yield Plot(
-                f"far_context{suffix}", f"What the far context is used for{title}",
+                *named("far_context", "What the far context is used for", shown),
                 f"Increase of the loss where of the last {longest} tokens those before the last n are in random "
                 "order, or the half of them with the more frequent (rarer) types is left out; against these tokens "
                 f"as they are. {targets} targets; bands: 95% bootstrap.{left_out}",

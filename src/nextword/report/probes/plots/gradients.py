@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 
 from nextword.report.collect import Reports
 from nextword.report.palette import INK, Looks
-from nextword.report.plots import Plot
-from nextword.report.probes.plots.norms import SMALLEST, visible
+from nextword.report.plots import Plot, named
+from nextword.report.probes.plots.norms import PANELS, SMALLEST, visible
 from nextword.report.probes.schema import Flow, Gradients, Norm, floats
 from nextword.report.style import figure_legend, log_axis, new_panels, settings
 
-PANELS = ("at the start", "trained")
 BOUND_ROOM = 10.0
 """A bound is drawn up to about so many times the largest norm."""
 
@@ -46,10 +45,8 @@ def gradient_plots(reports: Reports) -> Iterator[Plot]:
             about + "One layer each, the first model of its kind.", _norms(cells, spread=False), "gradients",
         )  # fmt: skip
     for group, models in groups.items():
-        several = len(groups) > 1
         yield Plot(
-            "gradients" if group == "main" or not several else f"gradients_{group}",
-            f"Gradient against lag: {group}" if several else "Gradient against lag",
+            *named("gradients", "Gradient against lag", group if len(groups) > 1 else ""),
             f"{about}Bands: 10% to 90% of the positions. Dotted: the notes' bound (β_W β_h)^lag of RNNs of one "
             "layer, in the colour of the model; it leaves the picture where it is far above.",
             _norms(models, spread=True), "gradients",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nextword.report.palette import INK, Looks
 from nextword.report.plots import Plot
-from nextword.report.probes.experiments import ExplodingFile, MemoryFile
+from nextword.report.probes.experiments import ExplodingFile, ExplodingSetting, MemoryFile
 from nextword.report.probes.exploding import KINDS
 from nextword.report.probes.memory import TASKS, variant_names
-from nextword.report.probes.plots.norms import SMALLEST, visible
+from nextword.report.probes.plots.norms import PANELS, SMALLEST, visible
 from nextword.report.style import figure_legend, log_axis, new_panels, settings
 
 CLIPPING = {False: "no clipping", True: "clipped"}
@@ -35,56 +36,61 @@ def exploding_plots(report: ExplodingFile) -> Iterator[Plot]:
     )  # fmt: skip
 
 
-def _diverged(report: ExplodingFile, kinds: list[str]) -> Figure:
+Draw = Callable[[Axes, list[tuple[float, ExplodingSetting]], Looks, str], None]
+"""Draws the settings of one kind with or without clipping, each at its x, under a label."""
+
+
+def _by_scale(report: ExplodingFile, kinds: list[str], draw: Draw) -> tuple[Figure, list[Axes]]:
+    """A panel for each kind, scales of the recurrent matrix along x, runs with clipping beside those without."""
     looks = Looks(tuple(CLIPPING.values()))
     scales = sorted({setting.scale for setting in report.settings})
+    figure, panels = new_panels([KINDS.get(kind, kind) for kind in kinds], height=4.6)
+    for axes, kind in zip(panels, kinds, strict=True):
+        for clipped, label in CLIPPING.items():
+            chosen = [s for s in report.settings if s.kind == kind and s.clipped == clipped]
+            draw(axes, [(scales.index(s.scale) + (0.08 if clipped else -0.08), s) for s in chosen], looks, label)
+    panels[-1].set_xticks(range(len(scales)), [f"{scale:g}" for scale in scales])
+    panels[-1].set_xlabel("scale of the recurrent matrix at the start")
+    figure_legend(figure, panels[-1])
+    return figure, panels
+
+
+def _diverged(report: ExplodingFile, kinds: list[str]) -> Figure:
+    def draw(axes: Axes, points: list[tuple[float, ExplodingSetting]], looks: Looks, label: str) -> None:
+        shares = [setting.diverged for _, setting in points]
+        error = [[100 * (one.rate - one.low) for one in shares], [100 * (one.high - one.rate) for one in shares]]
+        axes.errorbar(
+            [x for x, _ in points], [100 * one.rate for one in shares], yerr=error, color=looks.colour(label),
+            marker=looks.marker(label), capsize=3, label=label, elinewidth=1.0,
+        )  # fmt: skip
+
     with settings():
-        figure, panels = new_panels([KINDS.get(kind, kind) for kind in kinds], height=4.6)
-        for axes, kind in zip(panels, kinds, strict=True):
-            for clipped, label in CLIPPING.items():
-                chosen = [s for s in report.settings if s.kind == kind and s.clipped == clipped]
-                xs = [scales.index(s.scale) + (0.08 if clipped else -0.08) for s in chosen]
-                ys = [100 * s.diverged.rate for s in chosen]
-                error = [
-                    [100 * (s.diverged.rate - s.diverged.low) for s in chosen],
-                    [100 * (s.diverged.high - s.diverged.rate) for s in chosen],
-                ]
-                axes.errorbar(
-                    xs, ys, yerr=error, color=looks.colour(label), marker=looks.marker(label), capsize=3, label=label,
-                    elinewidth=1.0,
-                )  # fmt: skip
+        figure, panels = _by_scale(report, kinds, draw)
+        for axes in panels:
             axes.set_ylabel("diverged, per cent")
             axes.set_ylim(-6, 106)
-        panels[-1].set_xticks(range(len(scales)), [f"{scale:g}" for scale in scales])
-        panels[-1].set_xlabel("scale of the recurrent matrix at the start")
-        figure_legend(figure, panels[-1])
     return figure
 
 
 def _norms(report: ExplodingFile, kinds: list[str]) -> Figure:
-    looks = Looks(tuple(CLIPPING.values()))
-    scales = sorted({setting.scale for setting in report.settings})
+    def draw(axes: Axes, points: list[tuple[float, ExplodingSetting]], looks: Looks, label: str) -> None:
+        colour, middle = looks.colour(label), []
+        for x, setting in points:
+            runs = [(run, v) for run in setting.runs if (v := run.largest_grad_norm) is not None and v > 0]
+            for run, value in runs:
+                lost = run.first_non_finite is not None
+                marker = "x" if lost else looks.marker(label)
+                y = run.grad_norm_before if lost and run.grad_norm_before else value
+                axes.plot(x, y, marker, color=colour, markersize=6 if lost else 3.5)
+            if runs:
+                middle.append((x, sorted(v for _, v in runs)[len(runs) // 2]))
+        axes.plot([x for x, _ in middle], [y for _, y in middle], color=colour, label=label, linewidth=1.2)
+
     with settings():
-        figure, panels = new_panels([KINDS.get(kind, kind) for kind in kinds], height=4.6)
-        for axes, kind in zip(panels, kinds, strict=True):
-            for clipped, label in CLIPPING.items():
-                colour, middle = looks.colour(label), []
-                for setting in (s for s in report.settings if s.kind == kind and s.clipped == clipped):
-                    x = scales.index(setting.scale) + (0.08 if clipped else -0.08)
-                    runs = [(run, v) for run in setting.runs if (v := run.largest_grad_norm) is not None and v > 0]
-                    for run, value in runs:
-                        lost = run.first_non_finite is not None
-                        marker = "x" if lost else looks.marker(label)
-                        y = run.grad_norm_before if lost and run.grad_norm_before else value
-                        axes.plot(x, y, marker, color=colour, markersize=6 if lost else 3.5)
-                    if runs:
-                        middle.append((x, sorted(v for _, v in runs)[len(runs) // 2]))
-                axes.plot([x for x, _ in middle], [y for _, y in middle], color=colour, label=label, linewidth=1.2)
+        figure, panels = _by_scale(report, kinds, draw)
+        for axes in panels:
             axes.set_ylabel("gradient norm")
         log_axis(panels[0])
-        panels[-1].set_xticks(range(len(scales)), [f"{scale:g}" for scale in scales])
-        panels[-1].set_xlabel("scale of the recurrent matrix at the start")
-        figure_legend(figure, panels[-1])
     return figure
 
 
@@ -137,7 +143,7 @@ def _cures(report: MemoryFile, task: str) -> Figure:
     variants = report.tasks[task].variants
     looks = Looks(tuple(variants))
     with settings():
-        figure, panels = new_panels(("at the start", "trained"))
+        figure, panels = new_panels(PANELS)
         for axes, weights in zip(panels, ("initial", "trained"), strict=True):
             for name, variant in variants.items():
                 drawn = visible(getattr(variant.flow, weights).median)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from nextword.report.probes.schema import floats
 
+PANELS = ("at the start", "trained")
+"""Titles of the panels: the weights with which norms were measured."""
 SMALLEST = 1e-16
 """A smaller part would be lost in the sum, even in float64: lines end here, and the axis is spent on what counts."""
 
