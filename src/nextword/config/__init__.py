@@ -5,8 +5,17 @@ keys, wrong types and values out of range raise ValueError with the place in the
 allowed and, for a misspelt key, its nearest neighbour.
 """
 
+from nextword.config.comparison import (
+    AdaptiveParams,
+    CacheParams,
+    CapacityParams,
+    CompareParams,
+    DynamicParams,
+    ThroughputParams,
+    TuneParams,
+)
 from nextword.config.corpus import CorpusParams, HubSource, SotuSource, SplitParams, TextSource, TokenizerParams
-from nextword.config.loading import load_params
+from nextword.config.loading import load_params, read_params
 from nextword.config.probes import (
     ContextParams,
     EmbeddingParams,
@@ -18,20 +27,24 @@ from nextword.config.probes import (
     WindowParams,
 )
 from nextword.config.sections import (
-    CompareParams,
     EvaluateParams,
     ModelParams,
     NgramParams,
     Params,
     ScheduleParams,
+    SizeParams,
     TrackingParams,
     TrainParams,
 )
 
 __all__ = [
+    "AdaptiveParams",
+    "CacheParams",
+    "CapacityParams",
     "CompareParams",
     "ContextParams",
     "CorpusParams",
+    "DynamicParams",
     "EmbeddingParams",
     "EvaluateParams",
     "ExplodingParams",
@@ -43,13 +56,17 @@ __all__ = [
     "Params",
     "ProbeParams",
     "ScheduleParams",
+    "SizeParams",
     "SotuSource",
     "SparsityParams",
     "SplitParams",
     "TextSource",
+    "ThroughputParams",
     "TokenizerParams",
     "TrackingParams",
     "TrainParams",
+    "TuneParams",
     "WindowParams",
     "load_params",
+    "read_params",
 ]

@@ -21,6 +21,15 @@ def load_params(path: str | os.PathLike[str] = PARAMS_FILE) -> Params:
     """Read and check ``params.yaml`` (YAML 1.2, as DVC reads it: ``1e-3`` is a number).
 
     Raises:
+        ValueError: as :func:`read_params`, or a name that no room knows, or sizes that match no others.
+    """
+    return _complete(read_params(path), Path(path))
+
+
+def read_params(path: str | os.PathLike[str] = PARAMS_FILE) -> Params:
+    """The same without what only the models know, and so without torch: kinds are unchecked, sizes not solved.
+
+    Raises:
         ValueError: the file is missing, is not YAML, or holds an unknown key or a value that is not allowed; the
             message names the place, the value, what is allowed and what to do.
     """
@@ -36,16 +45,15 @@ def load_params(path: str | os.PathLike[str] = PARAMS_FILE) -> Params:
     if not isinstance(tree, dict):
         raise ValueError(f"{path} must hold a mapping with the keys {', '.join(Params.model_fields)}")
     try:
-        params = Params.model_validate(tree)
+        return Params.model_validate(tree)
     except ValidationError as error:
         raise ValueError("\n".join([f"{path} has {error.error_count()} error(s):", *_explain(error)])) from None
-    _check_names(params, path)
-    return params
 
 
-def _check_names(params: Params, path: Path) -> None:
-    """Names that other rooms define: kinds of model, smoothings."""
+def _complete(params: Params, path: Path) -> Params:
+    """Check the names that other rooms define (kinds of model, smoothings); solve the sizes that match others."""
     from nextword.models import check_model
+    from nextword.models.sizes import matched_size
     from nextword.ngram import SMOOTHINGS
 
     for name in params.ngram.smoothings:
@@ -54,11 +62,15 @@ def _check_names(params: Params, path: Path) -> None:
                 f"{path}: ngram.smoothings: unknown smoothing {name!r};{_nearest(name, SMOOTHINGS)} "
                 f"allowed: {', '.join(SMOOTHINGS)}"
             )
+    sizes: dict[str, ModelParams] = {}
     for name, model in params.models.items():
         try:
             check_model(model)
+            if model.match is not None:
+                sizes[name] = model.model_copy(update={"hidden_size": matched_size(model)})
         except ValueError as error:
             raise ValueError(f"{path}: models.{name}: {error}") from None
+    return params.model_copy(update={"models": params.models | sizes}) if sizes else params
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

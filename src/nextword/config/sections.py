@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from nextword.config.base import AsTuple, Count, Fraction, NonNegative, Positive, Section, Seed
+from nextword.config.comparison import (
+    AdaptiveParams,
+    CapacityParams,
+    CompareParams,
+    ThroughputParams,
+    TuneParams,
+)
 from nextword.config.corpus import CorpusParams, TokenizerParams
 from nextword.config.probes import ExplodingParams, MemoryParams, ProbeParams, SparsityParams, WindowParams
 
@@ -44,6 +52,14 @@ class NgramParams(Section):
 # --------------------------------------------------------------------------------- models and training
 
 
+class SizeParams(Section):
+    """A recurrent network by its size."""
+
+    kind: str
+    hidden_size: Count
+    num_layers: Count = 1
+
+
 class ModelParams(Section):
     """One entry under ``models:``. What a ``kind`` has no use for must be left out."""
 
@@ -53,6 +69,10 @@ class ModelParams(Section):
     """Models of a group are trained alike and compare; ``ablation`` and ``rnn`` each have a table in the report."""
     embedding_size: Count = 200
     hidden_size: Count = 200
+    """Left out where ``match`` is given, which solves for it."""
+    match: SizeParams | None = None
+    """Take the hidden size with which the model has as many parameters, embedding and output layer aside, as one of
+    this kind and size that is otherwise alike: within 1%."""
     num_layers: Count = 1
     window: Count | None = None
     """NNLM only: how many preceding words it sees (n - 1)."""
@@ -151,6 +171,8 @@ class TrainParams(Section):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices_per_run: Count | Literal["all"] = 1
     """1: as many runs at once as there are devices (on CPU: one thread-pinned process a core); N: DDP over N."""
+    checkpoint_seconds: NonNegative = 20.0
+    """Time between two checkpoints, from which an interrupted run goes on bit for bit."""
     max_parallel_runs: Count | None = None
     """Upper bound for the runs at once; null: as many as there are devices."""
 
@@ -179,16 +201,7 @@ class EvaluateParams(Section):
     """Lines or documents scored side by side. No figure depends on it."""
     train_sample_tokens: Count = 60_000
     """Train perplexity is measured on the first whole documents of train that hold this many tokens."""
-
-
-class CompareParams(Section):
-    """What the last stage compares."""
-
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    lstm: str = "lstm"
-    """Name under ``models:`` of the LSTM side of the comparison table."""
-    gru: Annotated[tuple[str, ...], AsTuple] = ("gru", "gru_reset_after")
-    """Names under ``models:`` of the GRU side."""
+    adaptive: AdaptiveParams = AdaptiveParams()
 
 
 class TrackingParams(Section):
@@ -208,14 +221,28 @@ class Params(Section):
     ngram: NgramParams = NgramParams()
     train: TrainParams = TrainParams()
     models: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ModelParams], Field(min_length=1)]
+    tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     probe: ProbeParams = ProbeParams()
     memory: MemoryParams = MemoryParams()
     exploding: ExplodingParams = ExplodingParams()
     window: WindowParams = WindowParams()
     sparsity: SparsityParams = SparsityParams()
+    capacity: CapacityParams = CapacityParams()
+    throughput: ThroughputParams = ThroughputParams()
     compare: CompareParams = CompareParams()
     tracking: TrackingParams = TrackingParams()
+
+    @model_validator(mode="after")
+    def _tuned_models_exist(self) -> Params:
+        if unknown := [name for name in self.tune.models if name not in self.models]:
+            raise ValueError(f"tune.models has {', '.join(unknown)}; models: {', '.join(self.models)}")
+        return self
+
+    def with_settings(self, model: str, settings: Mapping[str, float]) -> Params:
+        """The same with other settings of one model: those that tuning found."""
+        changed = self.models[model].model_copy(update=dict(settings))
+        return self.model_copy(update={"models": {**self.models, model: changed}})
 
     def require_model(self, name: str) -> None:
         """Raise ValueError where params.yaml has no model ``name``."""

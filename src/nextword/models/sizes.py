@@ -1,0 +1,60 @@
+"""The hidden size with which a model has as many parameters as another: what an equal comparison needs."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import torch
+
+from nextword.config import ModelParams
+from nextword.models import build_model
+
+TOLERANCE = 0.01
+"""Largest share by which the numbers of parameters may differ."""
+
+
+def hidden_parameters(params: ModelParams) -> int:
+    """Trainable parameters outside embedding and output layer: recurrent layers, and the projection after them."""
+    return _recurrent(params, params.hidden_size) + _projection(params, params.hidden_size)
+
+
+def matched_size(params: ModelParams) -> int:
+    """The hidden size with which ``params`` comes nearest to the parameters of what its ``match`` names.
+
+    Raises:
+        ValueError: the nearest is further off than 1%, or another hidden size was given beside ``match``.
+    """
+    assert params.match is not None
+    wanted = hidden_parameters(params.model_copy(update=params.match.model_dump()))
+    # Recurrent layers have c + b H + a H^2 parameters: three counts tell all.
+    one, two, three = (_recurrent(params, size) for size in (1, 2, 3))
+    a = (three - 2 * two + one) // 2
+    b = two - one - 3 * a
+    c = one - a - b
+
+    def excess(size: int) -> int:
+        return c + b * size + a * size * size + (params.embedding_size * size if params.tie_weights else 0) - wanted
+
+    high = bisect_left(range(wanted), 0, lo=1, key=excess)
+    # Where the size is the embedding's nothing need be projected: the count falls there.
+    even = hidden_parameters(params.model_copy(update={"hidden_size": params.embedding_size})) - wanted
+    sizes = {size: excess(size) for size in (high, max(1, high - 1))} | {params.embedding_size: even}
+    found = min(sizes, key=lambda size: (abs(sizes[size]), size))
+    if abs(sizes[found]) > TOLERANCE * wanted:
+        raise ValueError(
+            f"no hidden size has the {wanted:,} parameters of match {params.match.kind} {params.match.hidden_size} "
+            f"within {TOLERANCE:.0%}; the nearest is {found}, with {wanted + sizes[found]:,}: match a larger size"
+        )
+    if "hidden_size" in params.model_fields_set and params.hidden_size != found:
+        raise ValueError(f"match gives hidden_size {found}, not {params.hidden_size}; leave hidden_size out")
+    return found
+
+
+def _recurrent(params: ModelParams, size: int) -> int:
+    with torch.device("meta"):  # counted, never filled
+        model = build_model(params.model_copy(update={"hidden_size": size}), 2, 0)
+    return model.num_parameters()["recurrent"]
+
+
+def _projection(params: ModelParams, size: int) -> int:
+    return size * params.embedding_size if params.tie_weights and size != params.embedding_size else 0
