@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from nextword.config import MemoryParams, ModelParams
 from nextword.evaluation.statistics import mean_interval
 from nextword.models.stack import RecurrentStack
+from nextword.pool import run_jobs
 from nextword.probes.memory import memory_tasks
 from nextword.probes.memory.flow import gradient_norms, growth, summarize_flow
 from nextword.probes.memory.tasks import TASKS
 from nextword.probes.memory.training import Reader, evaluate, fresh, train, train_variant
 from nextword.probes.memory.variants import VARIANTS
-from nextword.probes.pool import run_jobs
 from nextword.probes.proportion import proportion
 
 SMALL = MemoryParams(

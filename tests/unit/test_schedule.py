@@ -66,3 +66,16 @@ def test_weight_decay_falls_on_matrices_alone() -> None:
     parameters = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))]
     groups = build_optimizer(parameters, TrainParams(weight_decay=0.1), PEAK).param_groups
     assert [(group["weight_decay"], [p.dim() for p in group["params"]]) for group in groups] == [(0.1, [2]), (0.0, [1])]
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+@pytest.mark.parametrize("warmup", [0.0, 0.2, 0.9])
+def test_one_cycle_of_few_steps(steps: int, warmup: float) -> None:
+    optimizer = build_optimizer([nn.Parameter(torch.zeros(2, 2))], TrainParams(optimizer="sgd"), PEAK)
+    scheduler = build_scheduler(optimizer, ScheduleParams(kind="one_cycle", warmup=warmup), PEAK, steps, 1)["scheduler"]
+    taken = []
+    for _ in range(steps):
+        taken.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert 0 < max(taken) <= PEAK * (1 + 1e-9)

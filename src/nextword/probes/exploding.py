@@ -20,7 +20,7 @@ from nextword.config import ExplodingParams, ModelParams
 from nextword.evaluation.statistics import mean_interval
 from nextword.models import build_model
 from nextword.models.language_model import detach
-from nextword.probes.pool import run_jobs
+from nextword.pool import run_jobs
 from nextword.probes.proportion import proportion
 from nextword.stage import Progress
 from nextword.text.ids import load_ids

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,11 @@ from nextword.evaluation.neural import score_split
 from nextword.evaluation.statistics import mean_interval
 from nextword.models import build_model, check_model
 from nextword.perplexity import perplexity
+from nextword.pool import run_jobs
 from nextword.probes.intervals import by_document, perplexity_interval, ratio_interval
-from nextword.probes.pool import run_jobs
 from nextword.stage import Progress
 from nextword.text.ids import load_ids
-from nextword.text.streams import Columns
-from nextword.training.fit import resolve_precision
-from nextword.training.module import LanguageModelModule
+from nextword.training.brief import train_briefly
 
 EVALUATION_BATCH = 32
 """Documents of valid side by side; no figure depends on it."""
@@ -108,36 +104,14 @@ def _train_and_score(ids: Path, num_tokens: int, seed: int, params: ModelParams,
     """One pass over the first ``num_tokens`` of train, then the nats of each document of valid."""
     torch.manual_seed(seed)
     corpus = load_ids(ids)
-    columns = Columns(corpus["train"].ids[:num_tokens], train.batch_size, train.bptt)
-    model = build_model(params, corpus.vocab_size, corpus.eos_id).train()
-    module = LanguageModelModule(model, train, params.learning_rate, len(columns), 1)
-    plan = module.configure_optimizers()
-    optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]
-    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    precision = types[resolve_precision(train.precision, "cpu")]
-    started, diverged_at = time.perf_counter(), None
-    with warnings.catch_warnings():
-        # Of the sums that the module keeps; here a loss that is not a number is a result.
-        warnings.filterwarnings("ignore", "Encountered `nan` values")
-        for step, tokens in enumerate(columns):
-            with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-                loss = module.training_step(torch.from_numpy(tokens), step)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm or math.inf)
-            if not (loss.isfinite() and norm.isfinite()):
-                diverged_at = step
-                break
-            optimizer.step()
-            if schedule["interval"] == "step":
-                schedule["scheduler"].step()
-    seconds = time.perf_counter() - started
+    model = build_model(params, corpus.vocab_size, corpus.eos_id)
+    brief = train_briefly(model, corpus["train"].ids[:num_tokens], train, params.learning_rate)
     valid = corpus["valid"]
     nats, _ = score_split(model.eval(), valid, "stateful", EVALUATION_BATCH)
     return {
-        "tokens": columns.length * train.batch_size,
-        "seconds": seconds,
-        "diverged_at": diverged_at,
+        "tokens": brief.tokens,
+        "seconds": brief.seconds,
+        "diverged_at": brief.diverged_at,
         "nats_by_document": by_document(nats, valid.document_starts),
         "parameters": model.num_parameters(),
         "operations_per_token": model.operations_per_token(),

@@ -39,10 +39,9 @@ def build_scheduler(
     if params.kind == "plateau":
         plateau = ReduceLROnPlateau(optimizer, factor=params.factor, patience=params.patience)
         return {"scheduler": plateau, "interval": "epoch", "monitor": "valid_nats_per_target"}
-    if params.kind == "one_cycle":
-        one_cycle = OneCycleLR(
-            optimizer, learning_rate, total_steps=steps, pct_start=max(params.warmup, 1 / steps), cycle_momentum=False
-        )
+    if params.kind == "one_cycle" and steps > 2:  # fewer have no room to rise and fall
+        rise = max(params.warmup, 2 / steps)  # the peak is the second step's at the earliest
+        one_cycle = OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=rise, cycle_momentum=False)
         return {"scheduler": one_cycle, "interval": "step"}
 
     warm = max(1, round(params.warmup * steps))

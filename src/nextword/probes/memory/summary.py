@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from nextword.config import MemoryParams
+from nextword.pool import run_jobs
 from nextword.probes.memory.flow import summarize_flow
 from nextword.probes.memory.tasks import TASKS
 from nextword.probes.memory.training import train_variant
 from nextword.probes.memory.variants import VARIANTS
-from nextword.probes.pool import run_jobs
 from nextword.probes.proportion import proportion
 from nextword.stage import Progress
 

@@ -1,0 +1,96 @@
+"""A short training inside this process: no files, no checkpoints; for searches and experiments of many small runs."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from nextword.config import TrainParams
+from nextword.models.language_model import LanguageModel
+from nextword.text.ids import Ids
+from nextword.text.streams import Columns
+from nextword.training.fit import resolve_precision
+from nextword.training.module import LanguageModelModule
+
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What came of it."""
+
+    steps: int
+    tokens: int
+    """Tokens trained on, repeats counted."""
+    seconds: float
+    diverged_at: int | None
+    """The step before whose update loss or gradient was not finite; training ended there."""
+    train_nats: tuple[float, ...]
+    """Nats a target over each pass through the text, while it was trained on; the last pass may be a part."""
+
+
+def train_briefly(
+    model: LanguageModel,
+    ids: Ids,
+    train: TrainParams,
+    learning_rate: float,
+    steps: int | None = None,
+    on_pass: Callable[[int], None] | None = None,
+) -> Brief:
+    """Train ``model`` where it lies, as stage ``train`` does: same windows, optimiser, schedule, clipping, precision.
+
+    float16 is taken as bfloat16: there is no loss scaling here.
+
+    Args:
+        model: its weights are changed; left in training mode.
+        ids: (N,) the text.
+        train: batch, bptt, optimiser, schedule, clipping, precision.
+        learning_rate: peak of the schedule, which spans all steps.
+        steps: updates; past the end of the text it begins anew. None: one pass.
+        on_pass: called with the number of passes done (from 1) after each whole one.
+
+    Raises:
+        ValueError: the text is shorter than a batch.
+    """
+    columns = Columns(ids, train.batch_size, train.bptt)
+    total = len(columns) if steps is None else steps
+    module = LanguageModelModule(model.train(), train, learning_rate, total, 1)
+    plan = module.configure_optimizers()
+    optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]
+    device = model.output.weight.device
+    low = _TYPES[resolve_precision(train.precision, device.type)]
+    done, tokens, nats, passes, diverged_at = 0, 0, [], 0, None
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        # Of the sums that the module keeps; here a loss that is not a number is a result.
+        warnings.filterwarnings("ignore", "Encountered `nan` values")
+        while done < total and diverged_at is None:
+            module.on_train_epoch_start()
+            for number, window in enumerate(columns):
+                if done == total:
+                    break
+                with torch.autocast(device.type, low, enabled=low != torch.float32):
+                    loss = module.training_step(torch.from_numpy(window).to(device), number)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm or math.inf)
+                if not (loss.isfinite() and norm.isfinite()):
+                    diverged_at = done
+                    break
+                optimizer.step()
+                if schedule["interval"] == "step":
+                    schedule["scheduler"].step()
+                done += 1
+                tokens += window.size
+            else:
+                passes += 1
+                if on_pass is not None:
+                    on_pass(passes)
+                    model.train()
+            nats.append(float(module.train_nats.compute() / module.train_targets.compute()))
+    return Brief(done, tokens, time.perf_counter() - started, diverged_at, tuple(nats))
