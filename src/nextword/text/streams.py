@@ -52,10 +52,16 @@ class Columns:
         """Number of windows."""
         return -(-self.length // self.bptt)
 
+    def __getitem__(self, number: int) -> NDArray[np.int64]:
+        """Window ``number``, (T, B) with this process's columns."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start = number * self.bptt
+        return np.ascontiguousarray(self.columns[:, start : start + self.bptt].T, dtype=np.int64)
+
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the windows in order, each (T, B) with this process's columns."""
-        for start in range(0, self.length, self.bptt):
-            yield np.ascontiguousarray(self.columns[:, start : start + self.bptt].T, dtype=np.int64)
+        """Yield the windows in order."""
+        return (self[number] for number in range(len(self)))
 
 
 SEGMENT_STEPS = 256

@@ -23,6 +23,7 @@ from nextword.perplexity import perplexity
 from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 from nextword.training.artifacts import ModelDescription, save_model
+from nextword.training.checkpoint import Checkpoints
 from nextword.training.module import Diverged, LanguageModelModule, StreamDataModule
 from nextword.training.nt_asgd import NonmonotoneAveraging
 from nextword.training.worker import Job
@@ -53,6 +54,9 @@ def fit(job: Job) -> None:
         )
     if params.optimizer == "nt_asgd":
         callbacks.append(NonmonotoneAveraging(params.nonmonotone_interval))
+    checkpoints = Checkpoints(job.folder, job.fingerprint, params.checkpoint_seconds)
+    checkpoints.listen()
+    callbacks.append(checkpoints)
     precision = resolve_precision(params.precision, job.accelerator)
     trainer = pl.Trainer(
         accelerator="gpu" if job.accelerator == "cuda" else "cpu",
@@ -74,7 +78,7 @@ def fit(job: Job) -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            trainer.fit(module, data)
+            trainer.fit(module, data, ckpt_path=checkpoints.find(), weights_only=True)
     except Diverged as error:
         diverged = error.report
     if trainer.is_global_zero:
@@ -97,6 +101,7 @@ def fit(job: Job) -> None:
             "fingerprint": job.fingerprint,
         }
         write_json(job.result, result)
+        checkpoints.clear()
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
@@ -125,12 +130,31 @@ class Recorder(Callback):
         """What ran, which depends on the device: asked while the model lies there."""
         self.tokens = 0
         self.seconds = 0.0
+        self.rows_bytes = 0
+        """Length of the file of rows."""
         self._started = self._written = time.perf_counter()
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
-        if trainer.is_global_zero:
+    def state_dict(self) -> dict[str, Any]:
+        """What goes into a checkpoint, taken after a window."""
+        seconds = self.seconds + time.perf_counter() - self._started
+        kept = {key: getattr(self, key) for key in ("history", "best", "engine", "tokens", "rows_bytes")}
+        return {**kept, "seconds": seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
+        for key, value in state.items():
+            setattr(self, key, value)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Begin the files anew, or go on where the checkpoint was taken."""
+        self._started = time.perf_counter()
+        if not trainer.is_global_zero:
+            return
+        if not self.history:
             self.best_path.unlink(missing_ok=True)
-            self.rows_path.unlink(missing_ok=True)
+        rows = self.rows_path.with_suffix(".previous")
+        kept = rows.read_bytes()[: self.rows_bytes] if rows.exists() else b""
+        self.rows_bytes = len(kept)
+        self.rows_path.write_bytes(kept)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
         self.engine = pl_module.model.engine
@@ -197,8 +221,10 @@ class Recorder(Callback):
     def _write(self, trainer: pl.Trainer, row: dict[str, Any]) -> None:
         if not trainer.is_global_zero:
             return
-        with self.rows_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        line = json.dumps(row).encode() + b"\n"
+        with self.rows_path.open("ab") as file:
+            file.write(line)
+        self.rows_bytes += len(line)
 
 
 def _peak_memory(accelerator: str) -> int:

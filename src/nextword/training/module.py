@@ -6,6 +6,7 @@ Shapes: T time steps, B batch (the columns of this process).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,6 +19,7 @@ from nextword.config import TrainParams
 from nextword.models.language_model import LanguageModel, detach
 from nextword.text.ids import EncodedCorpus
 from nextword.text.streams import SEGMENT_STEPS, Columns, SegmentWindow, segment_windows
+from nextword.training.checkpoint import rebuild, tensors
 from nextword.training.schedule import build_optimizer, build_scheduler
 
 
@@ -60,6 +62,8 @@ class LanguageModelModule(pl.LightningModule):
         self.num_steps = 0
         self.recent_grad_norms: list[float] = []
         self._loss = torch.tensor(math.nan)
+        self._restored: dict[str, Any] | None = None
+        """What this process goes on from."""
 
     def training_step(self, tokens_TB: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
         if batch_idx == 0:
@@ -112,6 +116,40 @@ class LanguageModelModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         self.log("valid_nats_per_target", self.valid_nats.compute() / self.valid_targets.compute(), sync_dist=False)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        own = {
+            "state": list(tensors(self.state)),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            "sums": [metric.sum_value for metric in (self.train_nats, self.train_targets)],
+        }
+        everywhere = [own]
+        if self.trainer.world_size > 1:
+            everywhere = [own] * self.trainer.world_size
+            torch.distributed.all_gather_object(everywhere, own)
+        checkpoint["processes"] = everywhere
+        checkpoint["counts"] = {
+            "num_clipped": self.num_clipped, "num_steps": self.num_steps, "recent_grad_norms": self.recent_grad_norms,
+        }  # fmt: skip
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        self._restored = checkpoint["processes"][self.trainer.global_rank]
+        for key, value in checkpoint["counts"].items():
+            setattr(self, key, value)
+
+    def on_train_start(self) -> None:
+        """Last of all before training goes on: nothing draws a random number after it."""
+        if self._restored is None:
+            return
+        own, self._restored = self._restored, None
+        columns = self.trainer.train_dataloader.windows.columns  # type: ignore[union-attr]
+        self.state = rebuild(self.model.initial_state(len(columns)), iter(own["state"]))
+        for metric, value in zip((self.train_nats, self.train_targets), own["sums"], strict=True):
+            metric.update(value.to(self.device))
+        torch.set_rng_state(own["random"])
+        if own["random_cuda"] is not None:
+            torch.cuda.set_rng_state(own["random_cuda"])
+
     def configure_optimizers(self) -> Any:  # noqa: D102
         optimizer = build_optimizer(self.model.parameters(), self.train_params, self.learning_rate)
         scheduler = build_scheduler(
@@ -121,16 +159,25 @@ class LanguageModelModule(pl.LightningModule):
 
 
 class _Loader:
-    """What Lightning iterates: windows of this process, moved to tensors."""
+    """What Lightning iterates: windows of this process as tensors, from the one that a checkpoint names."""
 
     def __init__(self, windows: Columns) -> None:
-        self.windows = windows
+        self.windows, self.next = windows, 0
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __iter__(self) -> Any:
-        return map(torch.from_numpy, self.windows)
+    def __iter__(self) -> Iterator[Tensor]:
+        self.next %= len(self.windows)  # an epoch that ended begins anew, one that was left goes on
+        while self.next < len(self.windows):
+            self.next += 1
+            yield torch.from_numpy(self.windows[self.next - 1])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"next": self.next}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.next = state["next"]
 
 
 class _SegmentLoader:

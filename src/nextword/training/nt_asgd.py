@@ -38,6 +38,13 @@ class NonmonotoneAveraging(Callback):
         """The mean of the weights of ``count`` steps, by parameter."""
         self.count = 0
 
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return {key: getattr(self, key) for key in ("losses", "averaging", "mean", "count")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
+        for key, value in state.items():
+            setattr(self, key, value)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         if not self.averaging:
             return

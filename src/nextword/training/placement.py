@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nextword.config import TrainParams
+from nextword.training.checkpoint import STOPPED
 from nextword.training.progress import Progress
 from nextword.training.worker import Job
 
@@ -164,7 +165,8 @@ class _Process:
         self.job, self.offset = job, 0
         job.folder.mkdir(parents=True, exist_ok=True)
         self.rows_path, self.log_path = job.folder / "progress.jsonl", job.folder / "log.txt"
-        self.rows_path.unlink(missing_ok=True)
+        if self.rows_path.exists():  # the worker takes from it what it goes on from
+            os.replace(self.rows_path, self.rows_path.with_suffix(".previous"))
         job_path = job.folder / "job.json"
         job_path.write_text(job.model_dump_json(indent=2), encoding="utf-8")
         environment = os.environ | {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
@@ -201,6 +203,8 @@ class _Process:
     def failure(self) -> list[str]:
         if self.process.returncode == 0:
             return []
+        if self.process.returncode == STOPPED:
+            return [f"{self.job.label} was told to stop, and saved first: run again and it goes on"]
         tail = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         return [
             f"{self.job.label} ended with status {self.process.returncode} (log: {self.log_path}):\n" + "\n".join(tail)

@@ -38,7 +38,7 @@ class Training:
         per_run = devices_per_run(params.train, devices)
         digest = hashlib.sha256(
             json.dumps(
-                [params.train.model_dump(mode="json", exclude={"seeds", "max_parallel_runs"}),
+                [params.train.model_dump(mode="json", exclude={"seeds", "max_parallel_runs", "checkpoint_seconds"}),
                  params.models[name].model_dump(mode="json", exclude={"seeds", "group"}),
                  corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256],
                 sort_keys=True,

@@ -52,10 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Train one run; exit status 1 with a message on a user's error."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
     job = Job.model_validate(json.loads(Path(path).read_text(encoding="utf-8")), strict=False)
+    from nextword.training.checkpoint import STOPPED, Stopped, end_with_parent
     from nextword.training.fit import fit
 
+    end_with_parent()
     try:
         fit(job)
+    except Stopped:
+        return STOPPED
     except ValueError as error:
         print(f"error: {job.label}: {error}", file=sys.stderr)
         return 1

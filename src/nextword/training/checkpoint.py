@@ -1,0 +1,161 @@
+"""Checkpoints of a run in training, from which it goes on bit for bit after whatever stopped it.
+
+A checkpoint holds weights, optimiser, schedule, loops, the hidden state of every process, random-number generators, the
+sums of the epoch, and what the callbacks keep. It is written beside the last one and takes its place when it is whole
+and on the disk; the last but one is kept too. One that cannot be read, or is of other parameters or data, is passed
+over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+LATEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+AGREE_STEPS = 20
+"""With several processes: steps between two agreements on whether to save."""
+STOPPED = 143
+"""Exit status of a worker that was told to stop and has saved (128 + SIGTERM)."""
+
+logger = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """The run was told to stop; all is saved."""
+
+
+class Checkpoints(Callback):
+    """Saves every so often, and when told to stop: by SIGTERM, or by SIGUSR1, SLURM's notice before its end.
+
+    Must be the last callback: it saves what the others have just done. It saves between two windows of an epoch, never
+    after its last one, which validation follows.
+
+    Args:
+        folder: of the run.
+        fingerprint: of parameters and data.
+        seconds: between two checkpoints.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, seconds: float) -> None:
+        self.folder, self.fingerprint, self.seconds = folder, fingerprint, seconds
+        self.stop = threading.Event()
+        self._saved = time.monotonic()
+
+    def listen(self) -> None:
+        """Take the signals that tell a run to stop. Ctrl-C is the stage's: it tells its workers itself."""
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            self.stop.set()
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "SIGUSR1"):
+            signal.signal(signal.SIGUSR1, on_signal)
+
+    def find(self) -> Path | None:
+        """The newest checkpoint of this run that can be read."""
+        for name in (LATEST, PREVIOUS):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except Exception as error:  # whatever is wrong with a file, training begins from the one before it
+                logger.warning("%s cannot be read (%s): passed over", path, str(error).splitlines()[0])
+                continue
+            if content.get("fingerprint") == self.fingerprint:
+                return path
+        return None
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        checkpoint["fingerprint"] = self.fingerprint
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
+        if batch_idx + 1 >= trainer.num_training_batches:
+            return
+        stop, due = self._agree(trainer, batch_idx)
+        if not (stop or due):
+            return
+        self.save(trainer)
+        if stop:
+            raise Stopped
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
+        if trainer.world_size == 1 and self.stop.is_set():
+            raise Stopped  # the last checkpoint stands
+
+    def _agree(self, trainer: pl.Trainer, batch_idx: int) -> tuple[bool, bool]:
+        """Whether to stop, whether to save: the same in all processes."""
+        wishes = [self.stop.is_set(), time.monotonic() - self._saved >= self.seconds]
+        if trainer.world_size == 1:
+            return wishes[0], wishes[1]
+        if batch_idx % AGREE_STEPS:
+            return False, False
+        both = torch.tensor(wishes, dtype=torch.int32, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(both, torch.distributed.ReduceOp.MAX)
+        return bool(both[0]), bool(both[1])
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write a checkpoint; in all processes at once."""
+        part = self.folder / f"{LATEST}.part"
+        try:
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                _keep(part, self.folder)
+        except OSError as error:  # a full disk costs the checkpoint, not the training
+            part.unlink(missing_ok=True)
+            logger.warning("no checkpoint: %s", error)
+        self._saved = time.monotonic()
+
+    def clear(self) -> None:
+        """Remove what a finished run has no use for."""
+        for name in (LATEST, PREVIOUS, f"{LATEST}.part"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def _keep(part: Path, folder: Path) -> None:
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    if (folder / LATEST).exists():
+        os.replace(folder / LATEST, folder / PREVIOUS)
+    os.replace(part, folder / LATEST)
+
+
+def end_with_parent(seconds: float = 1.0) -> None:
+    """Send this process SIGTERM once the one that started it is gone: no run outlives its stage."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def tensors(state: Any) -> Iterator[torch.Tensor]:
+    """The tensors of a state of a model, in order."""
+    if isinstance(state, torch.Tensor):
+        yield state
+    else:
+        for part in state:
+            yield from tensors(part)
+
+
+def rebuild(like: Any, values: Iterator[torch.Tensor]) -> Any:
+    """A state of the shape of ``like`` with other tensors."""
+    if isinstance(like, torch.Tensor):
+        return next(values).to(like.device)
+    parts = [rebuild(part, values) for part in like]
+    return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
