@@ -11,12 +11,14 @@ from nextword.tracking import stage_run
 from nextword.training.progress import CONDITIONS, OUTCOMES, curves
 from nextword.training.run import Training, finish
 from nextword.training.worker import Job
+from nextword.tuning import tuned
 
 
 def main(name: str) -> None:
     """Run the stage for model ``name``."""
     params = load_params()
     params.require_model(name)
+    params = tuned(params, name, REPORTS / "tune")
     config = {"train": params.train.model_dump(), "model": params.models[name].model_dump()}
     with (
         Training(params, name, IDS, MODELS / name, WORK) as training,  # begins while the tracking is opened
