@@ -20,10 +20,12 @@ def main(name: str) -> None:
     with stage_run(params.tracking, f"evaluate@{name}", config, RUNS / "evaluate" / f"{name}.json") as run:
         run.ids(load_ids(IDS), "train", "valid", "test")
 
-        def on_result(seed: int, splits: dict[str, Any]) -> None:
+        def on_result(seed: int, result: dict[str, Any]) -> None:
+            adaptive = {way: one["splits"]["test"] for way, one in result["adaptive"].items()}
             with run.child(f"{name} seed {seed}", {"seed": seed}) as child:
-                child.metrics(splits)
-            print(f"{describe(splits['test'])} test perplexity ({name} seed {seed})")
+                child.metrics(result["splits"])
+                child.metrics(result["adaptive"])
+            print(f"{describe(result['splits']['test'] | adaptive)} test perplexity ({name} seed {seed})")
 
         report = evaluate_model(params, name, IDS, MODELS / name, NATS / name, on_result)
         write_json(REPORTS / "evaluate" / f"{name}.json", report)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nextword.allocator import keep_freed_memory
 from nextword.config import Params
+from nextword.evaluation.adaptive import Adapted, score_adaptively
 from nextword.evaluation.rule import Scorer
 from nextword.models.language_model import LanguageModel
 from nextword.text.ids import EncodedCorpus, Split, load_ids
@@ -96,11 +97,13 @@ def evaluate_model(
         name: key under ``models:``.
         ids: folder that ``encode`` wrote.
         models: folder of the model's seeds.
-        nats_out: receives ``seed-K.SPLIT.PROTOCOL.npy``, float32 nats per target.
+        nats_out: receives ``seed-K.SPLIT.WAY.npy``, float32 nats per target; WAY is a protocol, ``cache`` or
+            ``dynamic``.
         on_result: called with each seed and its metrics.
 
     Returns:
-        the report of the model (reports/evaluate/NAME.json).
+        the report of the model (reports/evaluate/NAME.json). ``adaptive`` of a run has, by way, the ``settings`` that
+        were chosen and metrics by split; ways in which the seed was not scored are missing.
 
     Raises:
         ValueError: the models were trained with another tokenizer than the ids have.
@@ -111,32 +114,63 @@ def evaluate_model(
         "valid": corpus["valid"],
         "test": corpus["test"],
     }
-    scorers = {key: Scorer(corpus, split) for key, split in splits.items()}
+    sample = head(corpus["valid"], params.evaluate.adaptive.tune_tokens)
+    scorers = {key: Scorer(corpus, split) for key, split in (splits | {"valid_sample": sample}).items()}
     seeds = params.seeds_of(name)
     for seed in seeds:
         _check_tokenizer(models / f"seed-{seed}", corpus)
     devices = find_devices(params.train.accelerator)
     nats_out.mkdir(parents=True, exist_ok=True)
 
-    def score(task: tuple[int, str, Protocol]) -> dict[str, Any]:
+    def score(task: tuple[int, str, Protocol]) -> tuple[NDArray[np.float32], dict[str, Any]]:
         seed, key, protocol = task
         nats, ranks = score_split(loaded[seed], splits[key], protocol, params.evaluate.batch_size)
         np.save(nats_out / f"seed-{seed}.{key}.{protocol}.npy", nats)
-        return scorers[key].summarize(nats, ranks)
+        return nats, scorers[key].summarize(nats, ranks)
 
     # One thread a task: a step of a recurrent model is too small to share, and kernels run outside Python's lock.
     torch.set_num_threads(1)
     keep_freed_memory()
     loaded = {seed: load_model(models / f"seed-{seed}", devices.accelerator) for seed in seeds}
     tasks = [(seed, key, protocol) for seed in seeds for key in splits for protocol in PROTOCOLS]
-    runs = []
     with ThreadPoolExecutor(len(devices.cores) if devices.accelerator == "cpu" else 1) as pool:
-        results = pool.map(score, tasks)
-        for seed in seeds:
-            result = {key: {protocol: next(results) for protocol in PROTOCOLS} for key in splits}
-            runs.append({"seed": seed, "splits": result})
-            on_result(seed, result)
+        results = dict(zip(tasks, pool.map(score, tasks), strict=True))
+        nats = {(seed, key): results[seed, key, "stateful"][0] for seed in seeds for key in splits}
+        adapted = _adapt(params, models, loaded, corpus, nats, pool.map)
+    runs = []
+    for seed in seeds:
+        result = {key: {protocol: results[seed, key, protocol][1] for protocol in PROTOCOLS} for key in splits}
+        adaptive: dict[str, Any] = {}
+        for way, one in adapted.get(seed, {}).items():
+            adaptive[way] = {"settings": one.settings, "splits": {}}
+            for key, (scored, ranks) in one.scores.items():
+                np.save(nats_out / f"seed-{seed}.{key}.{way}.npy", scored)
+                adaptive[way]["splits"][key] = scorers[key].summarize(scored, ranks)
+        runs.append({"seed": seed, "splits": result, "adaptive": adaptive})
+        on_result(seed, runs[-1])
     return {"model": name, "kind": params.models[name].kind, "runs": runs}
+
+
+def _adapt(
+    params: Params,
+    folder: Path,
+    models: dict[int, LanguageModel],
+    corpus: EncodedCorpus,
+    nats: dict[tuple[int, str], NDArray[np.float32]],
+    run: Callable[..., Any],
+) -> dict[int, dict[str, Adapted]]:
+    """The seeds by all ways to adapt, where the model's group is scored so."""
+    adaptive = params.evaluate.adaptive
+    seed, model = next(iter(models.items()))
+    if not model.left_to_right or load_description(folder / f"seed-{seed}").params.group not in adaptive.groups:
+        return {}
+    splits = {
+        "valid": corpus["valid"],
+        "test": corpus["test"],
+        "valid_sample": head(corpus["valid"], adaptive.tune_tokens),
+        "train_head": head(corpus["train"], adaptive.tune_tokens),
+    }
+    return score_adaptively(models, splits, nats, adaptive, params.evaluate.batch_size, run)
 
 
 def _check_tokenizer(folder: Path, corpus: EncodedCorpus) -> None:
