@@ -1,7 +1,8 @@
 """Means, intervals and differences over seeds.
 
 A seed is one draw of everything random in a training (weights, dropout, order of the data). The intervals here say
-how much a figure would move under other seeds; they say nothing about other test text.
+how much a figure would move under other seeds; they say nothing about other test text
+(:mod:`nextword.evaluation.bootstrap` does).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from statistics import mean, variance  # exact: equal values have variance 0
 from typing import Literal
 
-Method = Literal["paired t", "Welch t", "Dunnett", "none"]
+Method = Literal["paired t", "Welch t", "Dunnett", "crossed bootstrap", "MOVER", "none"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     center = mean(values)
     if len(values) < 2:
         return Estimate(center, None, None, len(values))
-    half = _t_quantile(confidence, len(values) - 1) * math.sqrt(variance(values) / len(values))
+    half = t_quantile(confidence, len(values) - 1) * math.sqrt(variance(values) / len(values))
     return Estimate(center, center - half, center + half, len(values))
 
 
@@ -98,7 +99,7 @@ def difference(a: Mapping[int, float], b: Mapping[int, float], confidence: float
     if of_a + of_b == 0.0:
         return Difference(center, center, center, "Welch t")
     freedom = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
-    half = _t_quantile(confidence, freedom) * math.sqrt(of_a + of_b)
+    half = t_quantile(confidence, freedom) * math.sqrt(of_a + of_b)
     return Difference(center, center - half, center + half, "Welch t")
 
 
@@ -151,7 +152,8 @@ def _check(values: Sequence[float], confidence: float) -> None:
         raise ValueError(f"confidence must lie between 0 and 1, e.g. 0.95; got {confidence}")
 
 
-def _t_quantile(confidence: float, freedom: float) -> float:
+def t_quantile(confidence: float, freedom: float) -> float:
+    """Half width of the two-sided interval of Student's t, in standard errors; ``freedom`` need not be whole."""
     from scipy.special import stdtrit  # imported only where it is used: it is slow to load
 
     return float(stdtrit(freedom, (1.0 + confidence) / 2.0))
@@ -169,7 +171,7 @@ def _dunnett_quantile(confidence: float, control: int, treatments: tuple[int, ..
     from scipy.stats import multivariate_t
 
     freedom = control - 1 + sum(size - 1 for size in treatments)
-    low = _t_quantile(confidence, freedom)
+    low = t_quantile(confidence, freedom)
     if len(treatments) == 1:
         return low
     root = 1.0 / np.sqrt(1.0 + control / np.array(treatments))
@@ -182,5 +184,5 @@ def _dunnett_quantile(confidence: float, control: int, treatments: tuple[int, ..
         inside = multivariate_t.cdf(limits, shape=correlation, df=freedom, lower_limit=-limits, random_state=rng)
         return float(inside) - confidence
 
-    high = _t_quantile(1.0 - (1.0 - confidence) / len(treatments), freedom)
+    high = t_quantile(1.0 - (1.0 - confidence) / len(treatments), freedom)
     return float(brentq(excess, low, 1.05 * high, xtol=1e-6))  # 1.05: room for the error of the integral
