@@ -40,7 +40,22 @@ def sparsity(params: Params, workers: int, progress: Progress) -> dict[str, Any]
     return ngram_sparsity(IDS, params.sparsity, params.ngram, progress)
 
 
-EXPERIMENTS = {function.__name__: function for function in (memory, exploding, window, sparsity)}
+def capacity(params: Params, workers: int, progress: Progress) -> dict[str, Any]:
+    """What LSTM and GRU can hold."""
+    from nextword.probes.capacity import capacity as measure
+
+    return measure(IDS, params.capacity, params.train, workers, progress)
+
+
+def throughput(params: Params, workers: int, progress: Progress) -> dict[str, Any]:
+    """Training speed of LSTM and GRU, alone on the machine."""
+    from nextword.probes.throughput import throughput as measure
+
+    return measure(IDS, params.throughput, params.train, progress)
+
+
+FUNCTIONS = (memory, exploding, window, sparsity, capacity, throughput)
+EXPERIMENTS = {function.__name__: function for function in FUNCTIONS}
 """By name of the stage, and of its section in params.yaml."""
 
 

@@ -245,3 +245,55 @@ def sparsity_report(params: Params) -> dict[str, Any]:
             })  # fmt: skip
         parts.append({"share": fraction, "tokens": int(569_800 * fraction), "types_seen": 4_900, "orders": orders})
     return {"num_targets": 71_533, "num_documents": 9, "vocab_size": 5_000, "parts": parts}
+
+
+NETWORKS = {
+    "lstm": ("lstm", 64, 37_184, 33_024, 1.0), "gru": ("gru", 64, 28_928, 24_768, 0.95),
+    "gru_reset_after": ("gru_reset_after", 64, 28_992, 24_832, 0.93), "lstm_matched": ("lstm", 48, 28_864, 24_768, 0.8),
+}  # fmt: skip
+"""Kind, hidden size, parameters, hidden ones, and a factor for all else, by name."""
+
+
+def capacity_report(params: Params) -> dict[str, Any]:
+    """``reports/experiments/capacity.json``."""
+    own, random, real = params.capacity, [], []
+    for name, (_, _, total, _, factor) in NETWORKS.items():
+        for seed in own.seeds:
+            head = {"network": name, "seed": seed, "learning_rate": 0.01}
+            for tokens in own.random_tokens:
+                bits = factor * min(5.5 * tokens, 24_000 + tokens) * (1 + 0.01 * seed)
+                random.append({**head, "tokens": tokens, "bits": bits, "bits_per_parameter": bits / total})
+            for place, tokens in enumerate(own.train_tokens):
+                train, gap = 4.5 + 0.2 * place, factor * (2.0 - 0.5 * place) + 0.02 * seed
+                real.append({
+                    **head, "tokens": tokens, "train_nats": train, "valid_nats": train + gap, "gap": gap,
+                    "best_valid_nats": 5.9, "best_pass": 2, "passes": own.seen_tokens // tokens,
+                })  # fmt: skip
+    keys = ("kind", "hidden_size", "num_parameters", "hidden_parameters")
+    return {
+        "networks": {name: dict(zip(keys, network[:4], strict=True)) for name, network in NETWORKS.items()},
+        "random": {"vocabulary": 64, "epochs": 50, "lengths": own.random_tokens, "runs": random},
+        "real": {"sizes": own.train_tokens, "seen_tokens": own.seen_tokens, "runs": real},
+    }
+
+
+def throughput_report(params: Params) -> dict[str, Any]:
+    """``reports/experiments/throughput.json``, on two threads."""
+    points = [
+        {
+            "network": name, "batch_size": batch, "devices": devices, "share_of_peak": 0.004 * batch / devices,
+            "tokens_per_second": [factor * 6_000 * batch**0.4 * devices**0.5 * (1 + turn / 100) for turn in range(3)],
+        }
+        for devices in (1, 2) for batch in params.throughput.batch_sizes for name, (*_, factor) in NETWORKS.items()
+    ]  # fmt: skip
+    return {
+        "device": "cpu", "precision": "bfloat16", "vocab_size": 5_000, "bptt": 35, "batch_size": 20,
+        "peak_operations_per_second": {"1": 2.1e11, "2": 4.0e11}, "points": points,
+        "networks": {
+            name: {
+                "kind": kind, "hidden_size": size, "bytes_per_token": 2.0 * total, "step_memory_bytes": 400 * total,
+                "operations_per_token": dict.fromkeys(("counted", "torch"), 2 * hidden + 1_280_000),
+            }
+            for name, (kind, size, total, hidden, _) in NETWORKS.items()
+        },
+    }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import mean, median
 from typing import Any
 
 Figures = dict[str, Any]
@@ -50,7 +51,43 @@ def _sparsity(report: dict[str, Any]) -> Figures:
     }
 
 
+def _capacity(report: dict[str, Any]) -> Figures:
+    """Most bits memorised a parameter, mean over seeds; loss on train and gap by network and size of the corpus."""
+    most = {
+        name: {run["seed"]: 0.0 for run in report["random"]["runs"] if run["network"] == name}
+        for name in report["networks"]
+    }
+    for run in report["random"]["runs"]:
+        seeds = most[run["network"]]
+        seeds[run["seed"]] = max(seeds[run["seed"]], run["bits_per_parameter"])
+    real: Figures = {field: {} for field in ("train_nats", "gap")}
+    for field, figures in real.items():
+        for run in report["real"]["runs"]:
+            if run[field] is not None:
+                figures.setdefault(f"{run['network']}_{run['tokens']}", []).append(run[field])
+    return {
+        "bits_per_parameter": {name: mean(seeds.values()) for name, seeds in most.items()},
+        **{field: {name: mean(values) for name, values in figures.items()} for field, figures in real.items()},
+    }
+
+
+def _throughput(report: dict[str, Any]) -> Figures:
+    """Median tokens a second by network, batch size and devices, and the peak."""
+    return {
+        "tokens_per_second": {
+            f"{point['network']}_batch_{point['batch_size']}_devices_{point['devices']}": median(
+                point["tokens_per_second"]
+            )
+            for point in report["points"]
+        },
+        "peak_operations_per_second": {
+            f"devices_{count}": peak for count, peak in report["peak_operations_per_second"].items()
+        },
+    }
+
+
 FIGURES: dict[str, Callable[[dict[str, Any]], Figures]] = {
-    "memory": _memory, "exploding": _exploding, "window": _window, "sparsity": _sparsity,
+    "memory": _memory, "exploding": _exploding, "window": _window, "sparsity": _sparsity, "capacity": _capacity,
+    "throughput": _throughput,
 }  # fmt: skip
 """By name of the experiment, from its report."""

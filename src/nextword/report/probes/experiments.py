@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nextword.report.probes.networks import CapacityFile as CapacityFile
+from nextword.report.probes.networks import ThroughputFile as ThroughputFile
 from nextword.report.probes.schema import Curve, HalfLife, Interval, ProbeFile, Proportion
 from nextword.report.schema import Report
 
-EXPERIMENTS = ("memory", "exploding", "window", "sparsity")
+EXPERIMENTS = ("memory", "exploding", "window", "sparsity", "capacity", "throughput")
 """Stages with small trainings or countings of their own."""
 
 # ------------------------------------------------------------------------------------------ exploding
@@ -217,3 +219,5 @@ class Probes:
     exploding: ExplodingFile
     window: WindowFile
     sparsity: SparsityFile
+    capacity: CapacityFile
+    throughput: ThroughputFile

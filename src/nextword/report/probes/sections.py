@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from nextword.report.collect import Reports
+from nextword.report.probes.capacity import capacity_sections
 from nextword.report.probes.context import context_section, context_sentence
 from nextword.report.probes.embeddings import embedding_sections
 from nextword.report.probes.exploding import exploding_section, exploding_sentence
 from nextword.report.probes.gradients import gradient_section, gradient_sentences
 from nextword.report.probes.memory import memory_sections, memory_sentences
 from nextword.report.probes.sparsity import sparsity_section
+from nextword.report.probes.throughput import throughput_sections
 from nextword.report.probes.window import window_section
 from nextword.report.section import Section
 
 
 def probe_sections(reports: Reports) -> list[Section]:
     """Sections in the order of the page."""
-    probes = reports.probes
+    probes, confidence = reports.probes, reports.params.compare.confidence
     return [
+        *throughput_sections(probes.throughput, confidence),
+        *capacity_sections(probes.capacity, confidence),
         sparsity_section(probes.sparsity),
         window_section(probes.window),
         gradient_section(probes.models),

@@ -11,11 +11,14 @@ from nextword.report.probes.plots.corpus import sparsity_plots, window_plots
 from nextword.report.probes.plots.embeddings import embedding_plots
 from nextword.report.probes.plots.gradients import gradient_plots
 from nextword.report.probes.plots.memory import exploding_plots, memory_plots
+from nextword.report.probes.plots.networks import capacity_plots, throughput_plots
 
 
 def probe_plots(reports: Reports) -> Iterator[Plot]:
     """Draw all that the probes have data for. Save them inside :func:`nextword.report.style.settings`."""
-    probes = reports.probes
+    probes, confidence = reports.probes, reports.params.compare.confidence
+    yield from capacity_plots(probes.capacity, confidence)
+    yield from throughput_plots(probes.throughput, confidence)
     yield from sparsity_plots(probes.sparsity)
     yield from window_plots(probes.window)
     yield from gradient_plots(reports)
