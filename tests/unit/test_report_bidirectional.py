@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixtures import make_params, write_reports
+from report_fixtures import compare_reports, make_params, write_reports
 
 from nextword.config import NgramParams
-from nextword.report import ComparisonResult, compare
+from nextword.report import ComparisonResult
 from nextword.report.bidirectional import bidirectional_pairs, bidirectional_table
 from nextword.report.collect import Reports, collect
 from nextword.report.gru_vs_lstm import compare_gru_lstm
@@ -41,7 +41,7 @@ def reports(folder: Path) -> Reports:
 
 @pytest.fixture(scope="module")
 def result(folder: Path) -> ComparisonResult:
-    return compare(make_params(MODELS), folder)
+    return compare_reports(make_params(MODELS), folder)
 
 
 def test_not_in_the_leaderboard_and_that_is_said(reports: Reports) -> None:
@@ -54,8 +54,8 @@ def test_not_in_the_leaderboard_and_that_is_said(reports: Reports) -> None:
 def test_not_in_gru_against_lstm_even_when_named(tmp_path: Path) -> None:
     params = make_params({"lstm": {"bidirectional": True}, "gru": {}})
     comparison = compare_gru_lstm(collect(params, write_reports(tmp_path, params)))
-    assert (comparison.lstm, comparison.rows) == (None, ())
-    assert "lstm is bidirectional." in comparison.notes
+    assert comparison.pairs == comparison.found == ()
+    assert "lstm is bidirectional: left out." in comparison.notes
 
 
 def test_beside_each_stands_the_left_to_right_model_most_like_it(reports: Reports) -> None:
@@ -104,11 +104,11 @@ def test_files_are_written(result: ComparisonResult) -> None:
 
 def test_bidirectional_models_alone_make_a_page(tmp_path: Path) -> None:
     params = make_params({"gru": {"bidirectional": True}}, ngram=NgramParams(max_order=1, smoothings=("mle",)))
-    result = compare(params, write_reports(tmp_path, params, {"gru": [0, 1, 2]}))
+    result = compare_reports(params, write_reports(tmp_path, params, {"gru": [0, 1, 2]}))
     assert "leaderboard" not in result.figures and result.tables["bidirectional"][0]["diverged"] == "0 1 2"
 
 
 def test_no_table_where_there_is_none(tmp_path: Path) -> None:
     params = make_params(("lstm",))
-    result = compare(params, write_reports(tmp_path, params))
+    result = compare_reports(params, write_reports(tmp_path, params))
     assert "bidirectional" not in result.tables and not (result.folder / "bidirectional.md").exists()

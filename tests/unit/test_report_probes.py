@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixtures import edit, make_params, write_reports
+from report_fixtures import compare_reports, edit, make_params, write_reports
 
 from nextword.config import NgramParams, Params
 from nextword.config.probes import ExplodingParams, SparsityParams
-from nextword.report import ComparisonResult, compare
+from nextword.report import ComparisonResult
 from nextword.report.collect import collect
 from nextword.report.probes.embeddings import shown_models
 from nextword.report.probes.plots.context import context_plots
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
     params = small_params()
-    return compare(params, write_reports(tmp_path_factory.mktemp("reports"), params, analogies=("rnn", "lstm")))
+    return compare_reports(params, write_reports(tmp_path_factory.mktemp("reports"), params, analogies=("rnn", "lstm")))
 
 
 def tables(folder: Path) -> dict[str, Table]:
@@ -262,7 +262,7 @@ def test_infinite_and_absent_figures_make_a_page(folder: Path) -> None:
     }  # fmt: skip
     for name, spoil in experiments.items():
         edit(folder / "experiments" / f"{name}.json", spoil)
-    result = compare(small_params(), folder)
+    result = compare_reports(small_params(), folder)
     assert not {name for name in result.figures if name.startswith("map_")}
     assert {"gradients", "exploding", "memory"} <= set(result.figures) and "context" not in result.figures
     found = tables(folder)

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from nextword.config import Params
+from nextword.paths import IDS
+from nextword.report.nats import SavedNats
 from nextword.report.probes.experiments import (
     EXPERIMENTS,
     ExplodingFile,
@@ -19,6 +21,7 @@ from nextword.report.probes.experiments import (
     SparsityFile,
     WindowFile,
 )
+from nextword.report.probes.networks import CapacityFile, ThroughputFile
 from nextword.report.probes.schema import ProbeFile
 from nextword.report.schema import (
     EvaluateFile,
@@ -30,7 +33,9 @@ from nextword.report.schema import (
     Report,
     TrainFile,
     TrainRun,
+    TuneFile,
 )
+from nextword.tuning import tuned
 
 AnyReport = TypeVar("AnyReport", bound=Report)
 
@@ -90,6 +95,7 @@ class Reports:
     """All that the comparison is made from."""
 
     params: Params
+    """With the settings that tuning found."""
     neural: dict[str, Neural]
     """In the order of params.yaml."""
     ngrams: dict[str, NgramEntry]
@@ -99,6 +105,9 @@ class Reports:
     corpus: dict[str, Any]
     ids: dict[str, Any]
     probes: Probes
+    nats: SavedNats
+    tuning: dict[str, TuneFile]
+    """By model; those that were not searched too."""
     runs: dict[str, Any]
     """MLflow's run ids by stage; empty where nothing was tracked."""
 
@@ -118,7 +127,7 @@ class Reports:
         return next(metrics.num_targets for _, split, metrics in _scores(self.neural, self.ngrams) if split == "test")
 
 
-def collect(params: Params, folder: Path) -> Reports:
+def collect(params: Params, folder: Path, ids: Path = IDS) -> Reports:
     """Read the reports of exactly the models, smoothings and orders that ``params`` names.
 
     Raises:
@@ -133,6 +142,9 @@ def collect(params: Params, folder: Path) -> Reports:
         if entry.smoothing == smoothing and entry.order <= params.ngram.max_order
     }
     neural = {name: _neural(params, folder, name) for name in params.models}
+    tuning = {name: _read(folder / "tune" / f"{name}.json", TuneFile, f"tune@{name}") for name in params.models}
+    for name in tuning:
+        params = tuned(params, name, folder / "tune")
     _check_equal_targets(neural, ngrams)
     return Reports(
         params=params,
@@ -142,6 +154,8 @@ def collect(params: Params, folder: Path) -> Reports:
         corpus=_json(folder / "corpus.json", "prepare"),
         ids=_json(folder / "ids.json", "encode"),
         probes=_probes(params, folder),
+        nats=SavedNats(folder / "nats", ids),
+        tuning=tuning,
         runs=_run_ids(folder / "runs", params),
     )
 
@@ -149,15 +163,16 @@ def collect(params: Params, folder: Path) -> Reports:
 def _run_ids(folder: Path, params: Params) -> dict[str, Any]:
     """Run ids of the stages of ``params``; a stage that was not tracked has none. ``train/gru.json`` is train@gru."""
     stages = ["prepare", "encode", "ngram"]
-    stages += [f"{stage}@{name}" for name in params.models for stage in ("train", "evaluate", "probe")]
+    stages += [f"{stage}@{name}" for name in params.models for stage in ("tune", "train", "evaluate", "probe")]
     paths = {stage: [folder / f"{stage}.json", folder / f"{stage.replace('@', '/')}.json"] for stage in stages}
     paths |= {name: [folder / "experiments" / f"{name}.json"] for name in EXPERIMENTS}
-    return {
+    found = {
         stage: _json(path, stage)
         for stage, choices in paths.items()
         for path in dict.fromkeys(choices)
         if path.exists()
     }
+    return {stage: run for stage, run in found.items() if run}  # nothing ran where tune has a model left out
 
 
 def _probes(params: Params, folder: Path) -> Probes:
@@ -168,6 +183,8 @@ def _probes(params: Params, folder: Path) -> Probes:
         exploding=_read(experiments / "exploding.json", ExplodingFile, "exploding"),
         window=_read(experiments / "window.json", WindowFile, "window"),
         sparsity=_read(experiments / "sparsity.json", SparsityFile, "sparsity"),
+        capacity=_read(experiments / "capacity.json", CapacityFile, "capacity"),
+        throughput=_read(experiments / "throughput.json", ThroughputFile, "throughput"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from nextword.config import Params
 from nextword.evaluation.statistics import Estimate
 from nextword.files import write_json
+from nextword.paths import IDS
 from nextword.report.bidirectional import (
     Pair,
     bidirectional_pairs,
@@ -18,13 +19,8 @@ from nextword.report.bidirectional import (
     bidirectional_tree,
 )
 from nextword.report.collect import Reports, collect
-from nextword.report.gru_vs_lstm import (
-    Comparison,
-    compare_gru_lstm,
-    comparison_records,
-    comparison_table,
-    comparison_tree,
-)
+from nextword.report.combinations import combinations_section
+from nextword.report.gru_vs_lstm import Comparison, compare_gru_lstm, comparison_section
 from nextword.report.leaderboard import (
     Row,
     best_ngram,
@@ -38,6 +34,8 @@ from nextword.report.probes.sections import probe_sections, probe_summary
 from nextword.report.schema import PROTOCOLS
 from nextword.report.section import CHAPTERS, Section
 from nextword.report.tables import finite, markdown, number, write_csv
+from nextword.report.textbook import textbook_section
+from nextword.report.tuning import tuning_section
 from nextword.report.variant_claims import ABLATION, RNN_VARIANTS
 from nextword.report.variants import compare_variants
 from nextword.report.variants_table import variants_records, variants_summary, variants_table, variants_tree
@@ -70,51 +68,69 @@ class ComparisonResult:
         return self.folder / "report.html"
 
 
-def compare(params: Params, reports: Path = Path("reports"), commit: str | None = None) -> ComparisonResult:
+def compare(
+    params: Params, reports: Path = Path("reports"), commit: str | None = None, ids: Path = IDS
+) -> ComparisonResult:
     """Compare exactly the models that ``params`` names; write ``reports/compare/`` and ``reports/metrics.json``.
 
-    The same reports, params and commit give the same files, byte for byte.
+    The same reports, params and commit give the same files, byte for byte: every verdict follows from them.
 
     Args:
         params: names the models; nothing else in the folder is read.
-        reports: holds ngram.json, train/, evaluate/, probe/, experiments/, corpus.json, ids.json and runs/.
+        reports: holds ngram.json, tune/, train/, evaluate/, nats/, probe/, experiments/, corpus.json, ids.json, runs/.
         commit: of the project, for the page's head.
+        ids: folder that ``encode`` wrote: where documents and lines begin.
 
     Raises:
         ValueError: a report is missing or broken, or the models were not scored on the same targets.
     """
-    from nextword.report.plots import draw_plots  # brings matplotlib
+    from nextword.report.combinations import combinations_plot  # these bring matplotlib
+    from nextword.report.forest import forest_plot
+    from nextword.report.plots import draw_plots
     from nextword.report.probes.plots import probe_plots
     from nextword.report.style import settings, svg
+    from nextword.report.tuning import tuning_plots
 
-    collected = collect(params, reports)
+    collected = collect(params, reports, ids)
     rows = leaderboard(collected)
     comparison = compare_gru_lstm(collected)
     variants = [found for family in (ABLATION, RNN_VARIANTS) if (found := compare_variants(collected, family))]
     pairs = bidirectional_pairs(collected)
+    claims = textbook_section(collected)
     sections = [
+        comparison_section(collected, comparison),
+        claims,
         Section(
             "leaderboard",
             leaderboard_table(collected, rows),
             leaderboard_records(rows),
             leaderboard_tree(collected, rows),
             "models",
-        ),
-        Section(
-            "gru_vs_lstm", comparison_table(comparison), comparison_records(comparison), comparison_tree(comparison)
+            ("ngram", "train@*", "evaluate@*"),
         ),
         *(
-            Section(found.family.name, variants_table(found), variants_records(found), variants_tree(found))
+            Section(
+                found.family.name,
+                variants_table(found),
+                variants_records(found),
+                variants_tree(found),
+                sources=tuple(f"{stage}@{row.model.name}" for row in found.rows for stage in ("train", "evaluate")),
+            )
             for found in variants
         ),
     ]
+    sections += [found for found in (combinations_section(collected), tuning_section(collected)) if found is not None]
     if pairs:
         table, records = bidirectional_table(collected, pairs), bidirectional_records(pairs)
-        sections.append(Section("bidirectional", table, records, bidirectional_tree(collected, pairs)))
+        sources = tuple(f"{stage}@{name}" for name in collected.bidirectional for stage in ("train", "evaluate"))
+        sections.append(
+            Section("bidirectional", table, records, bidirectional_tree(collected, pairs), sources=sources)
+        )
     sections += probe_sections(collected)
     summary = (
         *_headline(collected, rows),
         *comparison.summary,
+        claims.tree["summary"],
         *map(variants_summary, variants),
         *probe_summary(collected),
     )
@@ -122,7 +138,14 @@ def compare(params: Params, reports: Path = Path("reports"), commit: str | None 
     folder = reports / "compare"
     folder.mkdir(parents=True, exist_ok=True)
     pictures, figures = [], {}
-    for plot in chain(draw_plots(collected, rows), probe_plots(collected)):
+    plots = chain(
+        forest_plot(collected, comparison),
+        draw_plots(collected, rows),
+        combinations_plot(collected),
+        tuning_plots(collected),
+        probe_plots(collected),
+    )
+    for plot in plots:
         with settings():
             text = svg(plot.figure)
         figures[plot.name] = folder / f"{plot.name}.svg"

@@ -1,283 +1,235 @@
-"""LSTM against GRU: the notes' claims, what was measured, and a verdict by a rule stated beforehand."""
+"""LSTM against GRU: the notes' table, what was measured for each row, and verdicts by a rule stated beforehand."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
 
-from nextword.evaluation.statistics import Difference, Estimate, difference, mean_interval
-from nextword.report.claims import COMPARABLE, MEASUREMENTS, Measurement, Values
+from nextword.report.claims import CONCLUSION, ROWS
 from nextword.report.collect import Neural, Reports
-from nextword.report.leaderboard import exp_estimate
-from nextword.report.tables import (
-    DASH,
-    TIMES,
-    Cell,
-    Table,
-    estimate_cell,
-    estimate_text,
-    flat_estimate,
-    interval,
-    number,
-    ratio_parts,
+from nextword.report.crossed import SAMPLE_BLOCKS
+from nextword.report.finding import (
+    Finding,
+    Verdict,
+    counts_text,
+    difference_parts,
+    effect_text,
+    findings_records,
+    verdict_cell,
+    verdict_counts,
 )
-
-Verdict = Literal["supported", "contradicted", "undecided"]
-
-
-@dataclass(frozen=True)
-class ComparisonRow:
-    """One measurement of the LSTM and one GRU."""
-
-    measurement: Measurement
-    gru_name: str
-    lstm: Estimate | None
-    gru: Estimate | None
-    difference: Difference | None
-    """LSTM less GRU on the scale of the measurement: of logarithms where it is a ratio."""
-    verdict: Verdict
-    note: str = ""
-
-    def value_text(self, estimate: Estimate | None) -> str:
-        """An estimate as the table shows it."""
-        return estimate_text(estimate, self.measurement.form)
-
-    @property
-    def difference_parts(self) -> tuple[str, str]:
-        """A ratio as a factor, ``x0.95``, a difference with its sign, ``+0.1``; and the interval, ``[0.93, 0.97]``."""
-        if self.difference is None:
-            return DASH, ""
-        mean, low, high = self.difference.mean, self.difference.low, self.difference.high
-        if self.measurement.scale == "ratio":
-            return ratio_parts(self.difference)
-        if self.measurement.scale == "exact":
-            ratio = self.lstm.mean / self.gru.mean if self.lstm and self.gru and self.gru.mean else math.nan
-            return f"{mean:+,.0f}", "" if math.isnan(ratio) else f"({TIMES}{number(ratio, 3)})"
-        return f"{mean:+.3g}", interval(low, high, lambda limit: number(limit, 3))
+from nextword.report.pairwise import MEASURES, Pair, make_pairs
+from nextword.report.section import Section
+from nextword.report.tables import DASH, TIMES, Cell, Table, estimate_cell, estimate_text, number
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The whole table."""
 
-    lstm: str | None
-    grus: tuple[str, ...]
-    rows: tuple[ComparisonRow, ...]
+    pairs: tuple[Pair, ...]
+    """Each LSTM with each GRU: first those of equal size, then those of equal parameters."""
+    found: tuple[tuple[Pair, Finding], ...]
+    """In the order of the notes' table, then of the measurements, then of the pairs."""
     summary: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings alone."""
+        return tuple(finding for _, finding in self.found)
+
+    @property
+    def models(self) -> tuple[Neural, ...]:
+        """All that are compared, LSTMs first."""
+        return self.pairs[0].compared if self.pairs else ()
+
 
 def compare_gru_lstm(reports: Reports) -> Comparison:
-    """Measure every claim of the notes on the LSTM and each GRU that ``params.compare`` names and ``models`` has."""
-    named = reports.params.compare
-    models = reports.left_to_right
-    grus = tuple(name for name in named.gru if name in models)
-    absent = [
-        f"{name} is bidirectional" if name in reports.neural else f"{name} is not under models in params.yaml"
-        for name in (named.lstm, *named.gru)
-        if name not in models
-    ]
-    lstm = models.get(named.lstm)
-    if lstm is None or not grus:
+    """Measure every row of the notes' table on each pair of LSTM and GRU that ``params.compare`` names."""
+    pairs, why = make_pairs(reports)
+    if not pairs:
+        named = reports.params.compare
         wanted = f"an LSTM ({named.lstm}) and at least one GRU ({', '.join(named.gru) or 'none named'})"
-        note = f"This table is empty: it needs {wanted}; see compare in params.yaml."
-        return Comparison(lstm.name if lstm else None, grus, (), (note,), tuple(f"{text}." for text in absent))
-    rows = tuple(
-        row
-        for measurement in MEASUREMENTS
-        for name in grus
-        if (row := _row(measurement, lstm, models[name], named.confidence)) is not None
-    )
-    summary = tuple(_summary(rows, lstm.name, name) for name in grus)
-    notes = (
-        *_notes(reports, rows),
-        *_conditions(reports, (lstm.name, *grus)),
-        *(f"{text}: left out." for text in absent),
-    )
-    return Comparison(lstm.name, grus, rows, summary, notes)
+        empty = f"The comparison of LSTM and GRU is empty: it needs {wanted}; see compare in params.yaml."
+        return Comparison((), (), (empty,), why)
+    found = [(pair, finding) for pair in pairs for measure in MEASURES for finding in measure(pair)]
+    keys = list(dict.fromkeys(finding.key for _, finding in found))
+    found.sort(key=lambda one: (ROWS.index(one[1].claim), keys.index(one[1].key)))
+    summary = _summary(pairs, [finding for _, finding in found])
+    return Comparison(pairs, tuple(found), summary, (*_rule(reports), *_conditions(reports, pairs), *why))
 
 
-def judge(measurement: Measurement, gap: Difference) -> Verdict:
-    """The rule: the interval of the difference lies on the claimed side, on the other, or on both.
-
-    Exact counts have no interval and are compared directly; an equal count contradicts "more".
-    """
-    sign = 1.0 if measurement.lstm == "higher" else -1.0
-    if measurement.scale == "exact":
-        return "supported" if sign * gap.mean > 0 else "contradicted"
-    if gap.low is None or gap.high is None:
-        return "undecided"
-    low, high = sorted((sign * gap.low + measurement.margin, sign * gap.high + measurement.margin))
-    return "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
+def comparison_section(reports: Reports, comparison: Comparison | None = None) -> Section:
+    """The comparison as table, records and tree; made from ``reports`` where it is not given."""
+    found = comparison or compare_gru_lstm(reports)
+    table, records, tree = comparison_table(found), comparison_records(found), comparison_tree(found)
+    return Section("gru_vs_lstm", table, records, tree, "comparison", comparison_sources(found))
 
 
-def _row(measurement: Measurement, lstm: Neural, gru: Neural, confidence: float) -> ComparisonRow | None:
-    sides: list[Values] = [measurement.values(model) for model in (lstm, gru)]
-    a, b = sides
-    if a is None or b is None:
-        return None
-    if isinstance(a, int) or isinstance(b, int):
-        assert isinstance(a, int) and isinstance(b, int)
-        gap = Difference(float(a - b), None, None, "none")
-        ends = (Estimate(float(a), None, None, 1), Estimate(float(b), None, None, 1))
-        return ComparisonRow(measurement, gru.name, *ends, gap, judge(measurement, gap))
-    estimates = [_estimate(side, measurement, confidence) for side in (a, b)]
-    if not a or not b:
-        lost = [model.name for model, side in ((lstm, a), (gru, b)) if not side and not model.finished]
-        if not lost:
-            return None
-        note = f"{' and '.join(lost)}: every seed diverged"
-        return ComparisonRow(measurement, gru.name, estimates[0], estimates[1], None, "undecided", note)
-    gap = difference(a, b, confidence, pair=True)
-    verdict, note = judge(measurement, gap), "one seed a side" if gap.method == "none" else ""
-    if measurement.speed and (unlike := lstm.unlike(gru)):
-        verdict, note = "undecided", f"not like for like: {unlike}"
-    return ComparisonRow(measurement, gru.name, estimates[0], estimates[1], gap, verdict, note)
+def comparison_sources(comparison: Comparison) -> tuple[str, ...]:
+    """Stages from whose reports the findings came."""
+    return tuple(dict.fromkeys(stage for finding in comparison.findings for stage in finding.sources))
 
 
-def _estimate(values: dict[int, float], measurement: Measurement, confidence: float) -> Estimate | None:
-    if not values:
-        return None
-    estimate = mean_interval(list(values.values()), confidence)
-    return exp_estimate(estimate) if measurement.scale == "ratio" else estimate
+# --------------------------------------------------------------------------------------------- summary
 
 
-def _summary(rows: tuple[ComparisonRow, ...], lstm: str, gru: str) -> str:
-    own = [row for row in rows if row.gru_name == gru]
-    counts = Counter(row.verdict for row in own)
-    by_title: dict[str, set[Verdict]] = {}
-    for row in own:
-        by_title.setdefault(row.measurement.claim.title.lower(), set()).add(row.verdict)
-    groups: dict[str, list[str]] = {"supported": [], "contradicted": [], "undecided": [], "mixed": []}
-    for title, verdicts in by_title.items():
-        groups[min(verdicts) if len(verdicts) == 1 else "mixed"].append(title)
-    sentences = [
-        f"{lstm} against {gru}: of {len(own)} measurements, {counts['supported']} support the notes, "
-        f"{counts['contradicted']} contradict them and {counts['undecided']} leave the claim undecided.",
-        "; ".join(f"{group}: {', '.join(titles)}" for group, titles in groups.items() if titles).capitalize() + ".",
-    ]
-    test = next((row for row in own if row.measurement.key == "test_perplexity_stateful"), None)
-    if test is not None and test.difference is not None:
-        values = f"{lstm} {test.value_text(test.lstm)}, {gru} {test.value_text(test.gru)}"
-        leads = _who_leads(test.difference, lstm, gru)
-        ratio = " ".join(test.difference_parts).rstrip()
-        sentences.append(f"Test perplexity, stateful: {values}; {lstm} / {gru} = {ratio}: {leads}.")
-    return " ".join(sentences)
+def conclude(findings: Sequence[Finding]) -> Verdict | str:
+    """One verdict of several: supported or contradicted where some are and none the other; both: mixed."""
+    counts = verdict_counts(findings)
+    if counts["supported"] and counts["contradicted"]:
+        return "mixed"
+    return "supported" if counts["supported"] else "contradicted" if counts["contradicted"] else "undecided"
 
 
-def _who_leads(gap: Difference, lstm: str, gru: str) -> str:
-    if gap.low is None or gap.high is None:
-        return "no interval from one seed, so neither is shown to be better"
-    if gap.low > 0:
-        return f"{gru} is better"
-    return f"{lstm} is better" if gap.high < 0 else "neither is shown to be better"
+def _summary(pairs: Sequence[Pair], findings: Sequence[Finding]) -> tuple[str, ...]:
+    """The notes' concluding sentence, clause by clause, once for each condition."""
+    sentences = []
+    for condition in dict.fromkeys(pair.condition for pair in pairs):
+        own = [finding for finding in findings if finding.condition == condition]
+        clauses = []
+        for text, claim in CONCLUSION:
+            of_claim = [finding for finding in own if finding.claim == claim]
+            if of_claim:
+                clauses.append(f"{text}: {conclude(of_claim)} ({counts_text(of_claim)})")
+        sentences.append(
+            f"LSTM against GRU, {condition}, by the clauses of the notes' conclusion: {'; '.join(clauses)}."
+        )
+        tests = [finding for finding in own if finding.key == "test_perplexity_stateful"]
+        sentences.extend(map(_leader, tests))
+    return tuple(sentences)
 
 
-def _notes(reports: Reports, rows: tuple[ComparisonRow, ...]) -> list[str]:
-    level = f"{100 * reports.params.compare.confidence:g}%"
-    pairs = sorted({row.difference.seeds for row in rows if row.difference and row.difference.seeds})
-    paired = " and ".join(", ".join(map(str, seeds)) for seeds in pairs)
-    notes = [
-        f"Values are means over seeds with their {level} t-interval; differences are LSTM less GRU, or as a factor "
-        f"({TIMES}) LSTM / GRU. Perplexities, speeds and seconds are compared as logarithms (perplexity: mean nats).",
+def _leader(finding: Finding) -> str:
+    """Test perplexity of one pair in words."""
+    lstm, gru, gap = finding.a.name, finding.b.name, finding.difference
+    values = ", ".join(f"{side.name} {estimate_text(side.value, finding.form)}" for side in (finding.a, finding.b))
+    if gap is None or gap.low is None or gap.high is None:
+        who = "no interval, so neither is shown to be better"
+    elif gap.low > 0:
+        who = f"{gru} is better"
+    else:
+        who = f"{lstm} is better" if gap.high < 0 else "neither is shown to be better"
+    ratio = " ".join(difference_parts(finding)).rstrip()
+    return f"Test perplexity, stateful, {finding.condition}: {values}; {lstm} / {gru} = {ratio}: {who}."
+
+
+# ----------------------------------------------------------------------------------------------- notes
+
+
+def _rule(reports: Reports) -> list[str]:
+    rule = reports.params.compare
+    level, margin = f"{100 * rule.confidence:g}%", f"{rule.margin:.0%}"
+    blocks = f"blocks of about {rule.block_tokens:,} tokens" if rule.block_tokens else "whole documents"
+    return [
+        f"Values are means over seeds with their {level} t-interval. A pair's column holds the verdict and below it "
+        f"LSTM / GRU ({TIMES}) or LSTM less GRU (with its sign), with the {level} interval. Perplexities, speeds and "
+        "seconds are compared as logarithms (perplexity: mean nats).",
         f"Verdict: supported where the {level} interval of the difference excludes zero on the side that the notes "
         "claim, contradicted where it excludes it on the other, else undecided. Exact counts are compared directly. "
-        f"\"Comparable on most tasks\" is read as: the GRU's perplexity is at most {COMPARABLE:.0%} above the LSTM's, "
-        "so there the limit is not zero but this margin.",
-        "The same seed means the same order of the data and the same share of the machine, so all differences are by "
-        f"paired t over the common seeds{f' ({paired})' if paired else ''}, by Welch's t where they share fewer "
-        "than two. The intervals cover the spread over seeds alone: not other test text, not other settings. Nothing "
-        "is corrected for the number of rows.",
+        f'"Comparable on most tasks, sometimes better" is read as: the GRU\'s perplexity is at most {margin} above '
+        "the LSTM's; so there the limit is not zero but this margin. What was made equal decides nothing.",
+        f"Perplexities: paired by document ({blocks}; the few documents of the train sample are cut into "
+        f"{SAMPLE_BLOCKS} blocks of lines), crossed with seeds: the interval is over other documents and seeds at "
+        "once; d is the mean difference in standard deviations between documents (Cohen, with Hedges' correction). "
+        "Everything else: paired t over the common seeds, or the common turns of a measurement of "
+        "speed; Welch's t where there are fewer than two; such an interval says nothing of other text. Nothing is "
+        "corrected for the number of rows.",
+        "Speeds decide a claim only where both sides ran alike: another engine compares programs, not cells. "
+        "Capacity, throughput and memory tasks are of networks of their own (see their tables), named by kind.",
     ]
-    if any(row.measurement.speed and row.note for row in rows):
-        notes.append(
-            "Speeds decide a claim only where both sides ran alike: another engine compares programs, not cells."
-        )
-    return notes
 
 
-def _conditions(reports: Reports, names: tuple[str, ...]) -> list[str]:
+def _conditions(reports: Reports, pairs: Sequence[Pair]) -> list[str]:
     """What each side was, so that nobody takes the table for more than it is."""
-    lines = []
-    for name in names:
-        params, model = reports.params.models[name], reports.neural[name]
-        engines = "/".join(sorted({run.engine for run in model.runs.values() if run.engine})) or "engine not stated"
+    lines = [_model_note(reports, model) for model in pairs[0].compared]
+    tokens = {model.name: _tokens(model) for model in pairs[0].compared if model.finished}
+    if len({seen for seen in tokens.values()}) > 1:
+        told = ", ".join(f"{name} {'/'.join(map(str, sorted(seen)))}" for name, seen in tokens.items())
+        lines.append(f"Not trained on the same number of tokens: {told}.")
+    else:
         lines.append(
-            f"{name}: kind {params.kind}, {params.num_layers} layer(s) of {params.hidden_size}, embedding "
-            f"{params.embedding_size}, dropout {params.dropout:g}, learning rate {params.learning_rate:g}, "
-            f"engine {engines}; {len(model.finished)} of {len(model.seeds)} seeds finished"
-            + (f", diverged: {', '.join(map(str, model.diverged))} (left out of all means)." if model.diverged else ".")
+            "All were trained on the same number of tokens in the same number of steps; a seed gives all the same "
+            "order of the data."
         )
     return lines
 
 
+def _tokens(model: Neural) -> frozenset[int]:
+    return frozenset(rows[-1].tokens for seed in model.finished if (rows := model.runs[seed].history))
+
+
+def _model_note(reports: Reports, model: Neural) -> str:
+    params = reports.params.models[model.name]
+    engines = "/".join(sorted({run.engine for run in model.runs.values() if run.engine})) or "engine not stated"
+    searched = reports.tuning.get(model.name)
+    tuned = "settings by hand" if searched is None or not searched.searched else "settings by the search of stage tune"
+    lost = f", diverged: {', '.join(map(str, model.diverged))} (left out of all means)" if model.diverged else ""
+    return (
+        f"{model.name}: kind {params.kind}, {params.num_layers} layer(s) of {params.hidden_size}, embedding "
+        f"{params.embedding_size}, dropout {number(params.dropout, 3)}, learning rate "
+        f"{number(params.learning_rate, 3)} ({tuned}), engine {engines}; {len(model.finished)} of {len(model.seeds)} "
+        f"seeds finished{lost}."
+    )
+
+
+# ---------------------------------------------------------------------------------------------- output
+
+
 def comparison_table(comparison: Comparison) -> Table:
-    """The table as people read it: a claim and the LSTM's value stand once, each GRU has a line of its own."""
-    claims = Counter(row.measurement.claim for row in comparison.rows)
-    measurements = Counter(row.measurement.key for row in comparison.rows)
-    body: list[tuple[Cell | None, ...]] = []
-    seen: set[object] = set()
-    for row in comparison.rows:
-        measurement = row.measurement
-        claim = measurement.claim
-        spanned = [
-            (claim, Cell(claim.title, claim.text, bold=True, rows=claims[claim])),
-            (measurement.key, Cell(measurement.measured, rows=measurements[measurement.key])),
-            (measurement.key, estimate_cell(row.lstm, measurement.form, rows=measurements[measurement.key])),
-        ]
-        shared = [None if key in seen else cell for key, cell in spanned]
-        seen |= {claim, measurement.key}
-        own = (
-            Cell(row.gru_name),
-            estimate_cell(row.gru, measurement.form),
-            Cell(*row.difference_parts, number=True),
-            Cell(row.verdict, f"({row.note})" if row.note else "", tone=row.verdict),
-        )
-        body.append((*shared, *own))
+    """The table as people read it: a line a measurement, a column a model, and a column a pair with its verdict."""
+    models, pairs = comparison.models, comparison.pairs
     headings = (
         "property, and what the notes say",
         "measured",
-        "LSTM",
-        "GRU model",
-        "GRU",
-        "LSTM against GRU",
-        "verdict",
+        *(model.name for model in models),
+        *(f"{pair.lstm.name} against {pair.gru.name}, {pair.condition}" for pair in pairs),
     )
+    body: list[tuple[Cell | None, ...]] = []
+    for claim, of_claim in groupby(comparison.found, key=lambda one: one[1].claim):
+        lines = [dict(line) for _, line in groupby(of_claim, key=lambda one: one[1].key)]
+        for index, line in enumerate(lines):
+            first = Cell(claim.title, claim.text, bold=True, rows=len(lines)) if index == 0 else None
+            what, _, how = next(iter(line.values())).measured.partition(", ")
+            measured = Cell(what, how)
+            values = [_value_cell(model, line) for model in models]
+            body.append((first, measured, *values, *(_pair_cell(line.get(pair)) for pair in pairs)))
     return Table("GRU vs LSTM", headings, tuple(body), comparison.notes)
 
 
+def _value_cell(model: Neural, line: Mapping[Pair, Finding]) -> Cell:
+    """What was measured of a model: the same in all its pairs."""
+    for pair, finding in line.items():
+        if model is pair.lstm or model is pair.gru:
+            return estimate_cell((finding.a if model is pair.lstm else finding.b).value, finding.form)
+    return Cell(DASH, number=True)
+
+
+def _pair_cell(finding: Finding | None) -> Cell:
+    if finding is None:
+        return Cell(DASH)
+    parts = (*difference_parts(finding), effect_text(finding), f"({finding.note})" if finding.note else "")
+    return replace(verdict_cell(finding), under=" ".join(filter(None, parts)))
+
+
 def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
-    """Flat records of all rows, for CSV and JSON; differences of ratios are of logarithms, with the ratio beside."""
-    records = []
-    for row in comparison.rows:
-        gap, ratio = row.difference, row.measurement.scale == "ratio"
-        ends = Estimate(gap.mean, gap.low, gap.high, 1) if gap else None
-        record: dict[str, Any] = {
-            "key": row.measurement.key,
-            "property": row.measurement.claim.title,
-            "claim": row.measurement.claim.text,
-            "measured": row.measurement.measured,
-            "lstm_model": comparison.lstm,
-            "gru_model": row.gru_name,
-        }
-        record |= flat_estimate("lstm", row.lstm) | flat_estimate("gru", row.gru) | flat_estimate("difference", ends)
-        record |= flat_estimate("ratio", exp_estimate(ends) if ends and ratio else None)
-        record |= {
-            "difference_of": "logarithms" if ratio else "values",
-            "lstm_seeds": row.lstm.count if row.lstm else 0,
-            "gru_seeds": row.gru.count if row.gru else 0,
-            "method": gap.method if gap else None,
-            "paired_seeds": " ".join(map(str, gap.seeds)) if gap else "",
-            "verdict": row.verdict,
-            "note": row.note,
-        }
-        records.append(record)
-    return records
+    """Flat records, one a measurement and pair, for CSV and JSON."""
+    records = findings_records(comparison.findings)
+    pairs = (pair for pair, _ in comparison.found)
+    return [{"lstm_model": p.lstm.name, "gru_model": p.gru.name, **one} for p, one in zip(pairs, records, strict=True)]
 
 
 def comparison_tree(comparison: Comparison) -> dict[str, Any]:
     """The comparison as written to JSON."""
-    head = asdict(Comparison(comparison.lstm, comparison.grus, (), comparison.summary, comparison.notes))
-    return {**head, "rows": comparison_records(comparison)}
+    return {
+        "lstm": list(dict.fromkeys(pair.lstm.name for pair in comparison.pairs)),
+        "grus": list(dict.fromkeys(pair.gru.name for pair in comparison.pairs)),
+        "conditions": list(dict.fromkeys(pair.condition for pair in comparison.pairs)),
+        "verdicts": verdict_counts(comparison.findings),
+        "summary": list(comparison.summary),
+        "notes": list(comparison.notes),
+        "rows": comparison_records(comparison),
+    }

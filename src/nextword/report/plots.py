@@ -30,6 +30,8 @@ class Plot:
     figure: Figure
     chapter: str
     """Key of :data:`nextword.report.section.CHAPTERS`."""
+    sources: tuple[str, ...] = ()
+    """Stages from which it came, as :func:`nextword.report.provenance.stages_of` reads them."""
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,8 @@ class TrainRun(Report):
     tokens_per_second: float | None = None
     best_epoch: float | None = None
     seconds_to_best: float | None = None
+    peak_memory_bytes: int | None = None
+    """Of the training process."""
     engine: str | None = None
     precision: str | None = None
     device: str | None = None
@@ -124,11 +126,20 @@ class TrainFile(Report):
     runs: tuple[TrainRun, ...]
 
 
+class AdaptiveScores(Report):
+    """One way to adapt to the text while it is read, with the settings that were chosen on valid."""
+
+    settings: dict[str, float]
+    splits: dict[str, Metrics]
+
+
 class EvaluateRun(Report):
     """Evaluation of one seed."""
 
     seed: int
     splits: dict[str, dict[Protocol, Metrics]]
+    adaptive: dict[str, AdaptiveScores] = {}
+    """``cache`` and ``dynamic``, where the seed was scored so."""
 
 
 class EvaluateFile(Report):
@@ -136,3 +147,51 @@ class EvaluateFile(Report):
 
     model: str
     runs: tuple[EvaluateRun, ...]
+
+
+class TuneBudget(Report):
+    """What a search was allowed."""
+
+    trials: int
+    halvings: int
+    tokens_by_rung: tuple[int, ...]
+    """Tokens on which a trial is trained, by rung."""
+    tokens_in_all: int
+
+
+class TuneRung(Report):
+    """One training of a trial."""
+
+    tokens: int
+    valid_nats: float | None
+    """A target; None where it diverged."""
+
+    @property
+    def log_perplexity(self) -> float:
+        """Nats a target; infinite where the training diverged."""
+        return math.inf if self.valid_nats is None else self.valid_nats
+
+
+class TuneTrial(Report):
+    """One setting that was tried."""
+
+    number: int
+    learning_rate: float
+    dropout: float
+    rungs: tuple[TuneRung, ...]
+
+
+class TuneFile(Report):
+    """``reports/tune/NAME.json``."""
+
+    model: str
+    searched: bool
+    settings: dict[str, float]
+    """What was found; empty where nothing was searched, or every training diverged."""
+    budget: TuneBudget | None = None
+    trials: tuple[TuneTrial, ...] = ()
+    seconds: float | None = None
+
+    def values_at(self, rung: int) -> tuple[float, ...]:
+        """Nats a target of valid of all trials that came to a rung."""
+        return tuple(trial.rungs[rung].log_perplexity for trial in self.trials if len(trial.rungs) > rung)

@@ -8,8 +8,10 @@ from typing import Any
 from nextword.report.tables import Table
 
 CHAPTERS: dict[str, str] = {
+    "comparison": "GRU against LSTM",
+    "claims": "Claims of the notes",
     "models": "All models",
-    "variants": "LSTM, GRU and variants",
+    "variants": "Variants",
     "training": "Training",
     "ngrams": "n-grams and windows",
     "gradients": "Gradients",
@@ -30,3 +32,5 @@ class Section:
     tree: dict[str, Any]
     chapter: str = "variants"
     """Key of :data:`CHAPTERS`."""
+    sources: tuple[str, ...] = ()
+    """Stages from which it came, as :func:`nextword.report.provenance.stages_of` reads them."""

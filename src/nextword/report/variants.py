@@ -10,7 +10,7 @@ from typing import Literal
 from nextword.config import ModelParams
 from nextword.evaluation.statistics import Difference, Estimate, difference, many_to_one, mean_interval
 from nextword.report.collect import Neural, Reports
-from nextword.report.gru_vs_lstm import Verdict
+from nextword.report.finding import Verdict
 from nextword.report.leaderboard import estimate_metric, exp_estimate
 from nextword.report.schema import PROTOCOLS, Protocol
 from nextword.report.tables import Cell

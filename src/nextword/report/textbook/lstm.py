@@ -1,0 +1,179 @@
+"""The notes on LSTM and GRU: memory, ablations, drawbacks. The table that sets them against each other is apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nextword.report.finding import Claim, Finding, Side, not_tested, over_seeds
+from nextword.report.textbook.evidence import Evidence, apart, estimate, exact, kept, lacking, measured, share
+from nextword.report.textbook.rnn import slower
+from nextword.report.textbook.variants import variant_findings
+from nextword.report.variant_claims import ABLATION
+
+FAR = Claim("LSTM: memory", "it solves dependencies from afar, which the RNN loses")
+PERPLEXITY = Claim("LSTM: memory", "gates solve the problems of the RNN: better memory, keeps or forgets by choice")
+SHORTCUT = Claim("LSTM: cell state", "the cell state is a shortcut for the gradient")
+NO_VANISHING = Claim("LSTM: cell state", "it avoids vanishing gradients")
+LENGTHS = Claim("LSTM: structure", "gates, new content, cell state and hidden state are vectors of the same length")
+ACTIVATIONS = Claim(
+    "LSTM: activations", "sigmoid suits gates as it opens and closes; tanh suits states: symmetric, eases vanishing"
+)
+STANDARD = Claim("LSTM ablations: V", "the standard LSTM with all gates and activations is the best")
+FORGET = Claim("LSTM ablations: NFG", "of the gates, losing the forget gate costs most")
+ACTIVATION = Claim("LSTM ablations: summary", "the forget gate and the output activation matter most")
+SIMPLER = Claim("LSTM ablations: summary", "by task and means the LSTM may be made simpler, as the GRU is")
+PARAMETERS = Claim("LSTM: drawbacks", "complex, with many parameters: many more than the plain RNN")
+SLOW = Claim("LSTM: drawbacks", "costly to compute and slow to train: each step takes longer than the RNN's")
+SERIAL = Claim("LSTM: drawbacks", "hard to run in parallel: each step waits for the one before")
+STILL_LIMITED = Claim("LSTM: drawbacks", "over very long sequences its memory is limited still")
+OVERFITTING = Claim("LSTM: drawbacks", "risk of overfitting where there is little data: many parameters")
+ONE_GATE = Claim("GRU", "it merges the input and the forget gate into one")
+GRU_GATES = Claim("GRU", "the reset gate says how much of the past is forgotten, the update gate how much new comes in")
+GRU_MEMORY = Claim("GRU", "its gates ease vanishing gradients too: it remembers longer than the RNN")
+
+
+def lstm_findings(evidence: Evidence) -> Iterator[Finding]:
+    """In the order of the notes."""
+    rnn, lstm, gru = evidence.rnn, evidence.lstm, evidence.gru
+    yield not_tested("lstm_lengths", LENGTHS, "how the cell is built, which its tests check")
+    yield not_tested(
+        "lstm_activations", ACTIVATIONS, "reasons for a design; what the two tanh give is tested by NIAF and NOAF below"
+    )
+    yield from _ablations(evidence)
+    yield _far("lstm_far", FAR, evidence, lstm, rnn)
+    yield evidence.perplexity("lstm_rnn", PERPLEXITY, lstm, rnn, "lower", protocol="stateful")
+    yield _shortcut(evidence)
+    yield _kept("lstm_vanishing", NO_VANISHING, evidence, lstm, rnn)
+    yield from _drawbacks(evidence, lstm, rnn)
+    yield not_tested(
+        "gru_one_gate", ONE_GATE,
+        "equations, not data. The notes say that the two become the reset gate; in their own equations it is the update "
+        "gate z that forgets (1 - z) and lets in (z), while the reset gate acts on the candidate alone",
+    )  # fmt: skip
+    yield not_tested("gru_gates", GRU_GATES, "a reading of the equations: no number tells what a gate is for")
+    yield _far("gru_far", GRU_MEMORY, evidence, gru, rnn)
+    yield _kept("gru_vanishing", GRU_MEMORY, evidence, gru, rnn)
+
+
+def _far(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | None) -> Finding:
+    """What the words beyond the longest context that was probed are worth."""
+    probes = [evidence.probe(name) for name in (a, b)]
+    rows = [
+        max(p.context.truncated, key=lambda row: row.length)
+        for p in probes if p is not None and p.context is not None and p.context.truncated
+    ]  # fmt: skip
+    if a is None or b is None or len(rows) < 2:
+        return not_tested(key, claim, lacking(a, b))
+    sides = [Side(name, estimate(row.increase)) for name, row in zip((a, b), rows, strict=True)]
+    return measured(
+        key, claim, f"nats a target that the words beyond the last {rows[0].length} are worth", *sides, "higher",
+        apart(sides[0].value, sides[1].value), (f"probe@{a}", f"probe@{b}"), condition="one seed, the same targets",
+    )  # fmt: skip
+
+
+def _kept(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | None) -> Finding:
+    """How much of the gradient each token leaves, in the trained models."""
+    probes = [evidence.probe(name) for name in (a, b)]
+    flows = [p.gradients.trained for p in probes if p is not None and p.gradients is not None]
+    if a is None or b is None or len(flows) < 2:
+        return not_tested(key, claim, lacking(a, b))
+    sides = [Side(name, kept(flow.stack.half_life)) for name, flow in zip((a, b), flows, strict=True)]
+    return measured(
+        key, claim, "share of the gradient's norm that a token more leaves, trained", *sides, "higher",
+        apart(sides[0].value, sides[1].value), (f"probe@{a}", f"probe@{b}"), condition="one seed, after the first step",
+        note="1 stands for a norm that does not fall",
+    )  # fmt: skip
+
+
+def _shortcut(evidence: Evidence) -> Finding:
+    """The way through the cell state against the way through the gates, in one trained LSTM."""
+    name = evidence.lstm
+    probe = evidence.probe(name)
+    layer = None if probe is None or probe.gradients is None else probe.gradients.trained.layers[-1]
+    if layer is None or layer.c is None or name is None:
+        return not_tested("lstm_shortcut", SHORTCUT, lacking(name))
+    sides = [
+        Side(label, kept(norm.half_life)) for label, norm in (("d c_t / d c_k", layer.c), ("d h_t / d h_k", layer.h))
+    ]
+    return measured(
+        "lstm_shortcut", SHORTCUT, "share of the norm that a token more leaves, top layer, trained", *sides, "higher",
+        apart(sides[0].value, sides[1].value), (f"probe@{name}",), condition=f"{name}, one seed, after the first step",
+        note="1 stands for a norm that does not fall",
+    )  # fmt: skip
+
+
+def _ablations(evidence: Evidence) -> Iterator[Finding]:
+    models = evidence.reports.params.models
+    group = {
+        models[name].kind: name for name in reversed(list(evidence.reports.left_to_right))
+        if models[name].group == ABLATION.group
+    }  # fmt: skip
+    standard = group.get("lstm_peephole")
+    others = [name for kind, name in group.items() if kind != "lstm_peephole"]
+    valid = {
+        name: max(found.values()) for name in others
+        if (found := evidence.reports.neural[name].log_perplexity("valid", "stateful"))
+    }  # fmt: skip
+    best = min(valid, key=lambda name: valid[name], default=None)
+    yield evidence.perplexity(
+        "ablation_standard", STANDARD, standard, best, "not higher", protocol="stateful", margin=evidence.margin,
+        condition="V against the best of the others, chosen on valid",
+    )  # fmt: skip
+    yield from variant_findings(evidence, ABLATION)
+    for kind in ("lstm_nig", "lstm_nog"):
+        yield evidence.perplexity(
+            f"ablation_forget_{kind}", FORGET, group.get("lstm_nfg"), group.get(kind), "higher", protocol="stateful"
+        )
+    for kind in ("lstm_nfg", "lstm_noaf"):
+        rest = {name: value for name, value in valid.items() if models[name].kind not in ("lstm_nfg", "lstm_noaf")}
+        worst = max(rest, key=lambda name: rest[name], default=None)
+        yield evidence.perplexity(
+            f"ablation_most_{kind}", ACTIVATION, group.get(kind), worst, "higher", protocol="stateful",
+            condition="against the worst of the other variants, chosen on valid",
+        )  # fmt: skip
+    yield not_tested("ablation_simpler", SIMPLER, "advice; GRU against LSTM has a table of its own")
+
+
+def _drawbacks(evidence: Evidence, lstm: str | None, rnn: str | None) -> Iterator[Finding]:
+    if lstm is None or rnn is None:
+        for key, claim in (("parameters", PARAMETERS), ("slow", SLOW), ("overfitting", OVERFITTING)):
+            yield not_tested(f"lstm_{key}", claim, lacking(lstm, rnn))
+    else:
+        sizes = [(name, evidence.reports.neural[name].train.num_parameters.recurrent or 0) for name in (lstm, rnn)]
+        trained = (f"train@{lstm}", f"train@{rnn}")
+        yield exact("lstm_parameters", PARAMETERS, "parameters of the recurrent layers", *sizes, "higher", trained)
+        yield slower("lstm_slow", SLOW, evidence, lstm, rnn, "")
+        gaps = []
+        for name in (lstm, rnn):
+            train, test = (
+                evidence.reports.neural[name].log_perplexity(split, "stateful") for split in ("train_sample", "test")
+            )
+            gaps.append((name, {seed: test[seed] - train[seed] for seed in test if seed in train}))
+        found = over_seeds(
+            "lstm_overfitting", OVERFITTING, "test less train, nats a token, stateful", gaps[0], gaps[1], "higher",
+            "difference", confidence=evidence.confidence,
+        )  # fmt: skip
+        yield replace(found, condition="equal hidden size and steps", sources=(f"evaluate@{lstm}", f"evaluate@{rnn}"))
+    yield not_tested(
+        "lstm_serial", SERIAL, "true of every recurrence by its equations; what hardware makes of it is in the table "
+        "of GRU against LSTM (parallelism)",
+    )  # fmt: skip
+    yield _still_limited(evidence)
+
+
+def _still_limited(evidence: Evidence) -> Finding:
+    report = evidence.reports.probes.memory
+    sides = []
+    for lag in (max(report.lags), min(report.lags)):
+        runs = [
+            reached >= lag for task in report.tasks.values() if "lstm" in task.variants
+            for reached in task.variants["lstm"].longest_lag.by_seed
+        ]  # fmt: skip
+        sides.append(Side(f"lag {lag}", share(runs, evidence.confidence)))
+    if sides[0].value is None:
+        return not_tested("lstm_limited", STILL_LIMITED, "the memory stage ran no LSTM")
+    return measured(
+        "lstm_limited", STILL_LIMITED, "share of memory tasks and seeds that it solves", *sides, "lower",
+        apart(sides[0].value, sides[1].value), ("memory",),
+    )  # fmt: skip

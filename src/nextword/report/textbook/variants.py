@@ -1,0 +1,78 @@
+"""The claims of the tables of variants, with the verdicts of those tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from nextword.evaluation.statistics import Estimate
+from nextword.report.finding import Claim, Finding, Side, not_tested
+from nextword.report.finding import Reading as Direction
+from nextword.report.textbook.evidence import Evidence
+from nextword.report.variant_claims import (
+    BETTER,
+    CLOSE,
+    MUCH_WORSE,
+    NOT_BETTER,
+    SLIGHTLY_WORSE,
+    Family,
+    Reading,
+)
+from nextword.report.variants import VariantRow, Variants, compare_variants
+
+DIRECTIONS: dict[Reading, Direction] = {
+    MUCH_WORSE: "higher",
+    BETTER: "lower",
+    NOT_BETTER: "not lower",
+    CLOSE: "equal",
+    SLIGHTLY_WORSE: "equal",
+}
+"""How a finding says what a table of variants reads as limits of a ratio."""
+
+
+def variant_findings(evidence: Evidence, family: Family) -> Iterator[Finding]:
+    """A finding a model of which perplexity can decide what the notes say; the reason for each of the others."""
+    variants = compare_variants(evidence.reports, family)
+    if variants is None:
+        why = f"params.yaml names no group {family.group} with a model to measure the others by"
+        yield not_tested(family.name, Claim(family.title, "what each variant changes"), why)
+        return
+    rows = {row.model.name: row for row in variants.rows}
+    for name, row in rows.items():
+        if not row.claim.text:
+            continue
+        claim = Claim(f"{family.title}: {_title(row)}", row.claim.text)
+        if row.claim.reading is not None and row.verdict is not None:
+            control = rows[row.against or variants.baseline]
+            yield _finding(evidence, variants, row, control, claim, row.claim.reading)
+        elif row.claim.reading is not None:
+            yield not_tested(name, claim, "params.yaml names no model to compare it with")
+        elif name != variants.baseline:
+            yield not_tested(
+                name, claim, "about gradients, not about perplexity: see the cures for vanishing gradients"
+            )
+
+
+def _title(row: VariantRow) -> str:
+    trait = row.traits.get("variant")
+    return trait.text if trait is not None else row.model.name
+
+
+def _finding(
+    evidence: Evidence, variants: Variants, row: VariantRow, control: VariantRow, claim: Claim, reading: Reading
+) -> Finding:
+    assert row.verdict is not None
+    return Finding(
+        f"{variants.family.name}_{row.model.name}", claim, f"test perplexity, {variants.protocol}",
+        Side(row.model.name, _shown(row, variants)), Side(control.model.name, _shown(control, variants)),
+        DIRECTIONS[reading], "ratio", row.claim_gap, row.verdict,
+        margin=0.0 if reading in (BETTER, NOT_BETTER) else evidence.margin, condition="simultaneous intervals (Dunnett)",
+        note=f"read as: {reading.text}" + ("; worse than a uniform guess" if row.standing == "worse than chance" else ""),
+        sources=(f"evaluate@{row.model.name}", f"evaluate@{control.model.name}"),
+    )  # fmt: skip
+
+
+def _shown(row: VariantRow, variants: Variants) -> Estimate | None:
+    """Perplexity; infinite without limits where a seed's is beyond a float."""
+    value = row.test[variants.protocol]
+    return value if value is None or math.isfinite(value.mean) else Estimate(math.inf, None, None, value.count)
