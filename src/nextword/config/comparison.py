@@ -30,7 +30,7 @@ class TuneParams(Section):
     higher is the learning rate that looks best: keep the last rung near the final training, or the range low."""
     halvings: Annotated[int, Field(ge=0, le=10)] = 2
     """How often the better half goes on with twice the tokens."""
-    learning_rate: Range = (2e-3, 1.5e-2)
+    learning_rate: Range = (2e-3, 4e-2)
     """Peak learning rate, drawn log-uniformly between these."""
     dropout: Range = (0.0, 0.4)
     """``dropout``, drawn uniformly between these."""
