@@ -16,6 +16,8 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
+TUNED = ["tune@lstm", "tune@gru", "tune@lstm_matched"]
+"""In profiles/smoke.yaml."""
 COPIED = ["dvc.yaml", ".dvcignore", ".gitignore", "pipeline", "src", "profiles"]
 
 
@@ -93,8 +95,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def test_every_stage_runs(project: Any) -> None:
     models = list(YAML(typ="safe").load(project.folder / "params.yaml")["models"])
-    expected = ["prepare", "encode", "ngram", *[f"{s}@{m}" for m in models for s in ("train", "evaluate", "probe")]]
-    expected += ["memory", "exploding", "window", "sparsity", "compare"]
+    stages = ("tune", "train", "evaluate", "probe")
+    expected = ["prepare", "encode", "ngram", *[f"{stage}@{model}" for model in models for stage in stages]]
+    expected += ["memory", "exploding", "window", "sparsity", "capacity", "throughput", "compare"]
     assert sorted(project.first) == sorted(expected)
     assert project.first[-1] == "compare"
     print(f"smoke profile: {project.seconds:.0f} s")
@@ -144,10 +147,12 @@ print(json.dumps([v.name for v in client.search_registered_models()]))
     assert all(run["status"] == "FINISHED" for run in runs)
     (parent,) = [run for run in runs if run["parent"] is None]
     children = [run for run in runs if run["parent"] == parent["id"]]
-    assert sorted(run["name"] for run in children) == sorted(project.first)
+    idle = {stage for stage in project.first if stage.startswith("tune@")} - set(TUNED)  # nothing to track
+    assert sorted(run["name"] for run in children) == sorted(set(project.first) - idle)
     (train,) = [run for run in children if run["name"] == "train@gru"]
     for stage, metric in {
         "probe@gru": "effective_context_tokens", "memory": "longest_lag.copy.lstm", "window": "parameters.window_2",
+        "capacity": "bits_per_parameter.lstm", "tune@gru": "best_valid_perplexity",
         "exploding": "diverged_share.rnn_clipped_scale_5", "sparsity": "unseen_share.train_1.00.order_2",
     }.items():  # fmt: skip
         assert metric in next(run for run in children if run["name"] == stage)["metrics"]
@@ -161,8 +166,36 @@ def test_one_leaf_reruns_one_model(project: Any) -> None:
     project.change(models__gru__hidden_size=40)
     diff = project.run("dvc", "params", "diff").stdout
     assert "models.gru.hidden_size" in diff
-    assert sorted(project.repro()) == ["compare", "evaluate@gru", "probe@gru", "train@gru"]
+    assert sorted(project.repro()) == ["compare", "evaluate@gru", "probe@gru", "train@gru", "tune@gru"]
     assert project.json("reports/train/gru.json")["num_parameters"]["recurrent"] == 3 * 40 * (32 + 40 + 1)
+
+
+def test_a_list_of_seeds_reruns_one_model(project: Any) -> None:
+    tuned = project.json("reports/tune/lstm.json")
+    project.change(models__lstm__seeds=[1])
+    assert sorted(project.repro()) == ["compare", "evaluate@lstm", "probe@lstm", "train@lstm", "tune@lstm"]
+    again = project.json("reports/tune/lstm.json")
+    assert [again[key] for key in ("settings", "trials")] == [tuned[key] for key in ("settings", "trials")]
+    assert [run["seed"] for run in project.json("reports/train/lstm.json")["runs"]] == [1]
+
+
+def test_what_was_tuned_is_what_is_trained(project: Any) -> None:
+    for name in TUNED:
+        model = name.removeprefix("tune@")
+        settings = project.json(f"reports/tune/{model}.json")["settings"]
+        trained = project.json(f"models/{model}/seed-1/model.json")["params"]
+        assert settings and {key: trained[key] for key in settings} == settings
+
+
+def test_verdicts_follow_from_what_is_saved(project: Any) -> None:
+    """Bit for bit, and from nothing but the reports, the nats and the ids."""
+    folder = project.folder / "reports" / "compare"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
+    project.run(sys.executable, "-m", "pipeline.compare")
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert before.keys() == after.keys() and {"gru_vs_lstm.json", "claims.json", "report.html"} <= after.keys()
+    assert not [name for name in before if before[name] != after[name]]
 
 
 def test_one_experiment_reruns_alone(project: Any) -> None:
@@ -173,7 +206,7 @@ def test_one_experiment_reruns_alone(project: Any) -> None:
 
 def test_models_come_and_go(project: Any) -> None:
     project.change(models__nnlm=None, models__rnn={"kind": "rnn", "hidden_size": 8, "embedding_size": 8, "seeds": [0]})
-    assert sorted(project.repro()) == ["compare", "evaluate@rnn", "probe@rnn", "train@rnn"]
+    assert sorted(project.repro()) == ["compare", "evaluate@rnn", "probe@rnn", "train@rnn", "tune@rnn"]
     board = (project.folder / "reports/compare/leaderboard.csv").read_text()
     assert "rnn" in board and "nnlm" not in board
 
