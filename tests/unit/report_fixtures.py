@@ -275,7 +275,8 @@ def write_reports(
     dump(folder / "ids.json", {
         "kind": "word", "vocab_size": VOCAB_SIZE, "coverage": [[1, 0.05], [5000, 0.96]],
         "splits": {
-            split: {"tokens": tokens, "types": 5_000, "oov_rate": 0.045, "bytes_per_token": BYTES_A_TOKEN}
+            split: {"tokens": tokens, "types": 5_000, "oov_rate": 0.045, "bytes_per_token": BYTES_A_TOKEN,
+                    "sha256": f"{tokens:064x}"}
             for split, tokens in (("train", 569_800), ("valid", 71_533), ("test", 70_390))
         },
     })  # fmt: skip

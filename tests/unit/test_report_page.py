@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixtures import ABLATIONS, MAIN, edit, make_params, ngram_report, write_reports
+from report_fixtures import ABLATIONS, MAIN, compare_reports, edit, make_params, ngram_report, write_reports
 
 from nextword.config import NgramParams
-from nextword.report import ComparisonResult, compare
+from nextword.report import ComparisonResult
 from nextword.report.page import facts
 from nextword.report.palette import SERIES, VARIABLES
 from nextword.report.plots import ngram_order_figure, sparsity_figure
@@ -23,11 +23,15 @@ from nextword.report.tables import Cell, Table, markdown
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 FILES = {
     "leaderboard.json", "leaderboard.csv", "leaderboard.md", "gru_vs_lstm.json", "gru_vs_lstm.csv", "gru_vs_lstm.md",
-    "report.html", "report.md", "leaderboard.svg", "parameters.svg", "learning_tokens.svg", "learning_seconds.svg",
-    "ngram_orders.svg", "sparsity.svg", "frequency.svg",
+    "report.html", "report.md", "summary.md", "leaderboard.svg", "parameters.svg", "learning_tokens.svg",
+    "learning_seconds.svg", "ngram_orders.svg", "sparsity.svg", "frequency.svg",
 }  # fmt: skip
-PROBE_TABLES = ("ngram_sparsity", "window", "gradients", "exploding", "memory", "cures", "context", "neighbours")
+PROBE_TABLES = (
+    "capacity", "overfitting", "throughput", "step_costs", "claims", "combinations",
+    "ngram_sparsity", "window", "gradients", "exploding", "memory", "cures", "context", "neighbours",
+)  # fmt: skip
 PROBE_PLOTS = (
+    "bits", "gap", "throughput", "combinations", "forest_memory", "forest_perplexity", "forest_speed", "half_lives",
     "sparsity_size", "smoothing_size", "window", "cells", "gradients", "cell_state",
     "weight_gradients", "exploding", "exploding_norms", "memory", "cures", "context", "far_context", "map_nnlm",
     "map_rnn", "map_lstm", "map_gru",
@@ -72,7 +76,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
     params = make_params()
-    return compare(params, write_reports(tmp_path_factory.mktemp("reports"), params, {"rnn": [1]}), commit="abc1234")
+    return compare_reports(
+        params, write_reports(tmp_path_factory.mktemp("reports"), params, {"rnn": [1]}), commit="abc1234"
+    )
 
 
 def test_all_files_are_written(result: ComparisonResult) -> None:
@@ -83,7 +89,7 @@ def test_all_files_are_written(result: ComparisonResult) -> None:
 
 def test_same_inputs_give_the_same_bytes(result: ComparisonResult, tmp_path: Path) -> None:
     params = make_params()
-    again = compare(params, write_reports(tmp_path, params, {"rnn": [1]}), commit="abc1234")
+    again = compare_reports(params, write_reports(tmp_path, params, {"rnn": [1]}), commit="abc1234")
     for name in FILES:
         assert (again.folder / name).read_bytes() == (result.folder / name).read_bytes(), name
 
@@ -111,6 +117,28 @@ def test_page_shows_both_schemes_and_its_origin(result: ComparisonResult) -> Non
     assert "confidence: 0.95" in text  # params
     assert "train@lstm" in text  # run ids
     assert "from year" in text and "569,800" in text  # corpus and ids
+
+
+def test_every_table_and_figure_says_what_it_was_made_from(result: ComparisonResult) -> None:
+    text = result.page.read_text(encoding="utf-8")
+    shown = len(re.findall("<figure ", text)) + len(re.findall("<h3 ", text))
+    origins = re.findall(r'<details class="origin">.*?</details>', text, flags=re.DOTALL)
+    assert len(origins) == shown > 20
+    assert all("abc1234" in origin and "SHA-256" in origin for origin in origins)
+    run_id = json.loads((result.folder.parent / "runs" / "train" / "lstm.json").read_text())["run_id"]
+    curves = re.search(r'id="figure-learning_tokens".*?</details>', text, flags=re.DOTALL)
+    assert curves and f'<a href="#run-train-lstm">train@lstm</a> <code>{run_id[:8]}</code>' in curves[0]
+    assert "ngram" not in curves[0][curves[0].index("Made from") :]
+    origin = json.loads((result.folder / "memory.json").read_text(encoding="utf-8"))["origin"]
+    assert origin["runs"] == {"memory": None} and origin["commit"] == "abc1234" and "test" in origin["data_sha256"]
+
+
+def test_short_form_counts_verdicts(result: ComparisonResult) -> None:
+    text = (result.folder / "summary.md").read_text(encoding="utf-8")
+    claims = [record["verdict"] for record in result.tables["claims"]]
+    assert f"{claims.count('supported')} supported" in text and "| gru_reset_after |" in text
+    assert "| modified_kneser_ney_5 |" in text and "modified_kneser_ney_4" not in text
+    assert len(text.splitlines()) < 40
 
 
 def test_pictures_carry_no_date_and_are_light(result: ComparisonResult) -> None:
@@ -149,7 +177,7 @@ def test_groups_have_tables_and_plots_of_their_own(tmp_path: Path) -> None:
     models |= {f"rnn_{layers}": {"group": "rnn", "num_layers": layers} for layers in (1, 2, 3)}
     models |= {"lstm_both": {"bidirectional": True}}
     params = make_params(models)
-    results = [compare(params, write_reports(tmp_path / part, params)) for part in ("one", "two")]
+    results = [compare_reports(params, write_reports(tmp_path / part, params)) for part in ("one", "two")]
     tables = ("ablation", "rnn_variants", "bidirectional")
     plots = [f"{plot}_{group}" for plot in (*BY_GROUP, *PROBES_BY_GROUP) for group in ("ablation", "rnn")]
     files = {f"{name}.{kind}" for name in tables for kind in ("json", "csv", "md")}
@@ -175,7 +203,7 @@ def test_groups_have_tables_and_plots_of_their_own(tmp_path: Path) -> None:
 
 def test_a_model_named_as_another_group_has_the_colour_of_its_own(tmp_path: Path) -> None:
     params = make_params({"rnn": {}, "rnn_deep": {"group": "rnn", "num_layers": 2}})
-    result = compare(params, write_reports(tmp_path, params))
+    result = compare_reports(params, write_reports(tmp_path, params))
     first, second = (SERIES[index][0] for index in (0, 1))
     drawn = result.figures["leaderboard"].read_text(encoding="utf-8")
     bars = re.findall(r"fill: (#[0-9a-f]{6}); opacity: 0.85", drawn)
@@ -191,9 +219,9 @@ def test_text_is_escaped(tmp_path: Path) -> None:
         tree["source"] = evil
 
     edit(folder / "corpus.json", spoil)
-    result = compare(params, folder, commit=evil)
+    result = compare_reports(params, folder, commit=evil)
     text = result.page.read_text(encoding="utf-8")
-    assert "<script" not in text and text.count("&lt;script&gt;") == 2
+    assert "<script" not in text and text.count("&lt;script&gt;") >= 2
     assert Page(text).open == []
 
 
@@ -210,9 +238,9 @@ def test_a_spanned_cell_is_repeated_in_markdown() -> None:
 @pytest.mark.parametrize("models", [("nnlm",), ("lstm",), ("gru_reset_after",)])
 def test_one_model_with_one_seed_and_one_ngram_makes_a_page(tmp_path: Path, models: tuple[str, ...]) -> None:
     params = make_params(models, seeds=(3,), ngram=NgramParams(max_order=1, smoothings=("mle",)))
-    result = compare(params, write_reports(tmp_path, params))
+    result = compare_reports(params, write_reports(tmp_path, params))
     assert Page(result.page.read_text(encoding="utf-8")).open == []
-    assert "This table is empty" in result.summary
+    assert "comparison of LSTM and GRU is empty" in result.summary
     assert (result.folder / "gru_vs_lstm.csv").read_text(encoding="utf-8") == ""
 
 
@@ -220,15 +248,15 @@ def test_everything_diverged_and_infinite_makes_a_page(tmp_path: Path) -> None:
     params = make_params(("lstm", "gru"), ngram=NgramParams(max_order=2, smoothings=("mle",)))
     folder = write_reports(tmp_path, params, {"lstm": [0, 1, 2], "gru": [0, 1, 2]})
     edit(folder / "ngram.json", lambda tree: tree["models"].pop("mle_1"))
-    result = compare(params, folder)
+    result = compare_reports(params, folder)
     assert Page(result.page.read_text(encoding="utf-8")).open == []
     assert {"leaderboard", "parameters", "frequency"}.isdisjoint(result.figures)
 
 
 def test_a_removed_model_leaves_the_tables(tmp_path: Path) -> None:
     folder = write_reports(tmp_path, make_params(("lstm", "gru")))
-    compare(make_params(("lstm", "gru")), folder)
-    result = compare(make_params(("lstm",)), folder)
+    compare_reports(make_params(("lstm", "gru")), folder)
+    result = compare_reports(make_params(("lstm",)), folder)
     assert "gru" not in (result.folder / "leaderboard.csv").read_text(encoding="utf-8")
 
 

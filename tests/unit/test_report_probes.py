@@ -27,7 +27,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 SECTIONS = (
     "ngram_sparsity", "window", "gradients", "exploding", "memory", "cures", "context", "neighbours", "analogies",
-    "similarity",
+    "similarity", "capacity", "overfitting", "throughput", "step_costs",
 )  # fmt: skip
 PLOTS = {
     "sparsity_size", "smoothing_size", "window", "cells", "gradients", "gradients_rnn",

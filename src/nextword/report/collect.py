@@ -160,10 +160,15 @@ def collect(params: Params, folder: Path, ids: Path = IDS) -> Reports:
     )
 
 
+def stage_names(params: Params) -> tuple[str, ...]:
+    """Every stage before the comparison, in the order in which they run."""
+    of_models = (f"{stage}@{name}" for stage in ("tune", "train", "evaluate", "probe") for name in params.models)
+    return "prepare", "encode", "ngram", *of_models, *EXPERIMENTS
+
+
 def _run_ids(folder: Path, params: Params) -> dict[str, Any]:
     """Run ids of the stages of ``params``; a stage that was not tracked has none. ``train/gru.json`` is train@gru."""
-    stages = ["prepare", "encode", "ngram"]
-    stages += [f"{stage}@{name}" for name in params.models for stage in ("tune", "train", "evaluate", "probe")]
+    stages = [stage for stage in stage_names(params) if stage not in EXPERIMENTS]
     paths = {stage: [folder / f"{stage}.json", folder / f"{stage.replace('@', '/')}.json"] for stage in stages}
     paths |= {name: [folder / "experiments" / f"{name}.json"] for name in EXPERIMENTS}
     found = {

@@ -291,10 +291,7 @@ def combinations_plot(reports: Reports) -> Iterator[Plot]:
         axes.set_xlabel("test perplexity, stateful")
         legend(axes, columns=3)
     yield Plot(
-        "combinations",
-        "Models combined",
+        "combinations", "Models combined",
         "Test perplexity of each model alone and combined, filled where the n-gram model is mixed in. Weights are "
-        "fitted on valid.",
-        figure,
-        "models",
-    )
+        "fitted on valid.", figure, "models", _sources(rows),
+    )  # fmt: skip

@@ -31,10 +31,12 @@ from nextword.report.leaderboard import (
 )
 from nextword.report.page import Picture, render_page
 from nextword.report.probes.sections import probe_sections, probe_summary
+from nextword.report.provenance import origin
 from nextword.report.schema import PROTOCOLS
 from nextword.report.section import CHAPTERS, Section
+from nextword.report.short import short_form
 from nextword.report.tables import finite, markdown, number, write_csv
-from nextword.report.textbook import textbook_section
+from nextword.report.textbook import textbook_findings, textbook_section
 from nextword.report.tuning import tuning_section
 from nextword.report.variant_claims import ABLATION, RNN_VARIANTS
 from nextword.report.variants import compare_variants
@@ -96,7 +98,8 @@ def compare(
     comparison = compare_gru_lstm(collected)
     variants = [found for family in (ABLATION, RNN_VARIANTS) if (found := compare_variants(collected, family))]
     pairs = bidirectional_pairs(collected)
-    claims = textbook_section(collected)
+    findings = textbook_findings(collected)
+    claims = textbook_section(collected, findings)
     sections = [
         comparison_section(collected, comparison),
         claims,
@@ -123,12 +126,11 @@ def compare(
     if pairs:
         table, records = bidirectional_table(collected, pairs), bidirectional_records(pairs)
         sources = tuple(f"{stage}@{name}" for name in collected.bidirectional for stage in ("train", "evaluate"))
-        sections.append(
-            Section("bidirectional", table, records, bidirectional_tree(collected, pairs), sources=sources)
-        )
+        sections.append(Section("bidirectional", table, records, bidirectional_tree(collected, pairs), sources=sources))
     sections += probe_sections(collected)
+    headline = _headline(collected, rows)
     summary = (
-        *_headline(collected, rows),
+        *headline,
         *comparison.summary,
         claims.tree["summary"],
         *map(variants_summary, variants),
@@ -150,16 +152,19 @@ def compare(
             text = svg(plot.figure)
         figures[plot.name] = folder / f"{plot.name}.svg"
         figures[plot.name].write_text(text, encoding="utf-8")
-        pictures.append(Picture(plot.name, plot.title, plot.caption, text, plot.chapter))
+        pictures.append(Picture(plot.name, plot.title, plot.caption, text, plot.chapter, plot.sources))
 
     for section in sections:
-        write_json(folder / f"{section.name}.json", finite(section.tree))
+        made_from = origin(section.sources, collected, commit).record
+        write_json(folder / f"{section.name}.json", finite(section.tree | {"origin": made_from}))
         write_csv(folder / f"{section.name}.csv", section.records)
         (folder / f"{section.name}.md").write_text(markdown(section.table), encoding="utf-8")
     metrics = _metrics(rows, pairs)
     write_json(reports / "metrics.json", finite(_nested(metrics)))
     whole = _markdown(summary, sections)
     (folder / "report.md").write_text(whole, encoding="utf-8")
+    short = short_form(collected, rows, headline, comparison.findings, findings)
+    (folder / "summary.md").write_text(short, encoding="utf-8")
     page = render_page(collected, summary, sections, pictures, commit)
     (folder / "report.html").write_text(page, encoding="utf-8")
     flat = {section.name: section.records for section in sections}

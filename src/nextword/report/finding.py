@@ -148,9 +148,11 @@ def over_seeds(
 
 
 def side_estimate(values: Sequence[float], scale: Scale, confidence: float) -> Estimate | None:
-    """Mean and t-interval of values; of logarithms, taken back, where the scale is a ratio."""
+    """Mean and t-interval of values; of logarithms, taken back, where the scale is a ratio; none of infinite ones."""
     if not values:
         return None
+    if math.inf in values:
+        return Estimate(math.inf, None, None, len(values))
     estimate = mean_interval(values, confidence)
     return exp_estimate(estimate) if scale == "ratio" else estimate
 

@@ -71,7 +71,8 @@ def forest_plot(reports: Reports, comparison: Comparison) -> Iterator[Plot]:
         if rows := groups[name]:
             with settings():
                 figure = _draw(rows, comparison.pairs)
-            yield Plot(f"forest_{name}", title, caption + more, figure, "comparison")
+            sources = tuple(dict.fromkeys(stage for _, finding in rows for stage in finding.sources))
+            yield Plot(f"forest_{name}", title, caption + more, figure, "comparison", sources)
 
 
 def _draw(found: Sequence[tuple[Pair, Finding]], pairs: Sequence[Pair]) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from nextword.report.collect import Reports
 from nextword.report.palette import css_variables, inline_svg
+from nextword.report.provenance import SHORT, Origin, origin
 from nextword.report.section import CHAPTERS, Section
 from nextword.report.tables import count, number
 
@@ -29,6 +30,8 @@ class Picture:
     caption: str
     svg: str
     chapter: str = "models"
+    sources: tuple[str, ...] = ()
+    """As in :class:`nextword.report.section.Section`."""
 
     @property
     def rows(self) -> int:
@@ -63,18 +66,21 @@ def render_page(
     )
     return environment.get_template("page.html.j2").render(
         summary=summary,
-        chapters=list(_chapters(sections, pictures)),
+        chapters=list(_chapters(sections, pictures, lambda sources: origin(sources, reports, commit))),
         colours={scheme: Markup(text) for scheme, text in css_variables().items()},
         facts={"Corpus": list(facts(reports.corpus)), "Ids": list(facts(reports.ids))},
         commit=commit,
         runs={stage: str(run["run_id"]) for stage, run in reports.runs.items() if run.get("run_id")},
+        short=SHORT,
         params=_yaml(reports.params.model_dump(mode="json")),
         num_targets=count(reports.num_targets),
         models=len(reports.neural),
     )
 
 
-def _chapters(sections: Sequence[Section], pictures: Sequence[Picture]) -> Iterator[dict[str, Any]]:
+def _chapters(
+    sections: Sequence[Section], pictures: Sequence[Picture], origin_of: Callable[[Sequence[str]], Origin]
+) -> Iterator[dict[str, Any]]:
     """Anchor, title, tables by anchor and figures of every chapter that has any."""
     for name, title in CHAPTERS.items():
         figures = [
@@ -84,11 +90,16 @@ def _chapters(sections: Sequence[Section], pictures: Sequence[Picture]) -> Itera
                 "caption": picture.caption,
                 "svg": _inline(picture),
                 "rows": picture.rows,
+                "origin": origin_of(picture.sources),
             }
             for picture in pictures
             if picture.chapter == name
         ]
-        tables = {section.name.replace("_", "-"): section.table for section in sections if section.chapter == name}
+        tables = {
+            section.name.replace("_", "-"): (section.table, origin_of(section.sources))
+            for section in sections
+            if section.chapter == name
+        }
         if figures or tables:
             yield {"anchor": f"chapter-{name}", "title": title, "tables": tables, "figures": figures}
 

@@ -64,12 +64,14 @@ def draw_plots(reports: Reports, rows: list[Row]) -> Iterator[Plot]:
     names = tuple(groups if several else reports.left_to_right)
     whole = Material(reports, rows, reports.left_to_right, Looks(names), by_group=several)
     parts = {group: Material(reports, rows, models, Looks(tuple(models))) for group, models in groups.items()}
-    for chapter, name, title, caption, draw, by_group in _PLOTS:
+    for chapter, name, title, caption, draw, by_group, stages in _PLOTS:
         for group, material in (parts if by_group and several else {"": whole}).items():
             with settings():
                 figure = draw(material)
             if figure is not None:
-                yield Plot(*named(name, title, group), caption, figure, chapter)
+                sources = [f"{s}{model}" for s in stages if s.endswith("@") for model in material.models]
+                sources += [stage for stage in stages if not stage.endswith("@")]
+                yield Plot(*named(name, title, group), caption, figure, chapter, tuple(sources))
 
 
 def named(name: str, title: str, group: str) -> tuple[str, str]:
@@ -221,27 +223,29 @@ def _frontier(rows: list[Row]) -> set[str]:
     return {row.name for row in rows if not beaten(row)}
 
 
-_PLOTS: tuple[tuple[str, str, str, str, Draw, bool], ...] = (
+_SCORES = ("train@", "evaluate@", "ngram")
+_PLOTS: tuple[tuple[str, str, str, str, Draw, bool, tuple[str, ...]], ...] = (
     ("models", "leaderboard", "Test perplexity",
      "Bars: mean over seeds with the t-interval, under the protocol that ranks the model. Dashed: the best n-gram "
-     "model, chosen on valid, each line scored alone (reset).", _leaderboard, False),
+     "model, chosen on valid, each line scored alone (reset).", _leaderboard, False, _SCORES),
     ("models", "parameters", "Perplexity against parameters",
      "All trained parameters, embeddings included; mean over seeds with the t-interval. Where colours are groups, "
-     "those models are named than which none of at most their size (and 2%) is better.", _parameters, False),
+     "those models are named than which none of at most their size (and 2%) is better.", _parameters, False, _SCORES),
     ("training", "learning_tokens", "Learning curves by tokens",
-     "One line a seed; a cross marks where a seed diverged.", _learning_curve("tokens"), True),
+     "One line a seed; a cross marks where a seed diverged.", _learning_curve("tokens"), True, ("train@",)),
     ("training", "learning_seconds", "Learning curves by time",
-     "The same over the seconds spent in training.", _learning_curve("seconds"), True),
+     "The same over the seconds spent in training.", _learning_curve("seconds"), True, ("train@",)),
     ("ngrams", "ngram_orders", "n-gram perplexity by order",
      "Unsmoothed counts (mle) give some targets of test probability zero: their perplexity is infinite, drawn hollow "
-     "at the top.", _ngram_orders, False),
+     "at the top.", _ngram_orders, False, ("ngram",)),
     ("ngrams", "sparsity", "Sparsity by order",
      "What test holds and train does not. A count of 0 after a context is probability zero for unsmoothed counts.",
-     _sparsity, False),
+     _sparsity, False, ("ngram",)),
     ("training", "frequency", "Perplexity by word frequency",
      "Targets of test in groups by how often they occur in train, each line scored alone (reset); below 1 the model is "
-     "better than the best n-gram model.", _by_frequency, True),
+     "better than the best n-gram model.", _by_frequency, True, ("evaluate@", "ngram")),
 )  # fmt: skip
+"""Chapter, name, title, caption, how it is drawn, whether a figure a group, and the stages (of a model: ``train@``)."""
 
 
 def _unit(largest: float) -> tuple[float, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nextword.report.collect import Reports
 from nextword.report.probes.capacity import capacity_sections
 from nextword.report.probes.context import context_section, context_sentence
@@ -18,17 +20,18 @@ from nextword.report.section import Section
 def probe_sections(reports: Reports) -> list[Section]:
     """Sections in the order of the page."""
     probes, confidence = reports.probes, reports.params.compare.confidence
-    return [
-        *throughput_sections(probes.throughput, confidence),
-        *capacity_sections(probes.capacity, confidence),
-        sparsity_section(probes.sparsity),
-        window_section(probes.window),
-        gradient_section(probes.models),
-        exploding_section(probes.exploding),
-        *memory_sections(probes.memory),
-        context_section(probes.models),
-        *embedding_sections(probes.models),
-    ]
+    of_stages = {
+        "throughput": throughput_sections(probes.throughput, confidence),
+        "capacity": capacity_sections(probes.capacity, confidence),
+        "sparsity": [sparsity_section(probes.sparsity)],
+        "window": [window_section(probes.window)],
+        "probe@*": [gradient_section(probes.models)],
+        "exploding": [exploding_section(probes.exploding)],
+        "memory": memory_sections(probes.memory),
+    }
+    found = [replace(section, sources=(stage,)) for stage, sections in of_stages.items() for section in sections]
+    models = [context_section(probes.models), *embedding_sections(probes.models)]
+    return found + [replace(section, sources=("probe@*",)) for section in models]
 
 
 def probe_summary(reports: Reports) -> list[str]:

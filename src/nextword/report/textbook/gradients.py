@@ -9,7 +9,7 @@ from nextword.evaluation.statistics import Estimate
 from nextword.report.finding import Claim, Finding, Reading, Side, not_tested
 from nextword.report.probes.exploding import KINDS
 from nextword.report.probes.schema import Bound
-from nextword.report.tables import number
+from nextword.report.tables import count, number
 from nextword.report.textbook.evidence import (
     Evidence,
     apart,
@@ -97,10 +97,16 @@ def _exploding(evidence: Evidence) -> Iterator[Finding]:
                 for name, of in (("scale above 1", high), ("scale up to 1", low))
             ]
             yield measured(
-                f"nan_{kind}", NAN, f"share of {label} runs that diverge, without clipping", *sides, "higher",
-                apart(sides[0].value, sides[1].value), ("exploding",),
+                f"nan_{kind}",
+                NAN,
+                f"share of {label} runs that diverge, without clipping",
+                sides[0],
+                sides[1],
+                "higher",
+                apart(sides[0].value, sides[1].value),
+                ("exploding",),
                 note="scale: of the recurrent matrix; diverged: not finite, or a loss above 1.5 times ln V",
-            )  # fmt: skip
+            )
         ends = min(free, key=lambda s: s.scale), max(free, key=lambda s: s.scale)
         norms = [[math.log(r.largest_grad_norm) for r in s.runs if r.largest_grad_norm] for s in ends]
         if norms[0] and len(norms[0]) == len(norms[1]):
@@ -176,7 +182,7 @@ def _bounds(evidence: Evidence) -> Iterator[Finding]:
         return
     checked = sum(bound.checked for _, bound in found)
     yield exact(
-        "bound", BOUND, f"norms above it, of {number(checked, 9)} that were checked",
+        "bound", BOUND, f"norms above it, of {count(checked)} that were checked",
         ("violations", sum(bound.violations for _, bound in found)), ("none", 0), "equal",
         tuple(dict.fromkeys(f"probe@{name}" for name, _ in found)),
     )  # fmt: skip
@@ -223,9 +229,16 @@ def _clipping(evidence: Evidence) -> Iterator[Finding]:
             yield not_tested(f"clipping_{kind}", CLIPPING, f"no {label} network was trained with clipping and without")
             continue
         yield measured(
-            f"clipping_{kind}", CLIPPING, f"share of {label} runs that diverge, over all scales", *sides, "lower",
-            apart(sides[0].value, sides[1].value), ("exploding",), condition=f"clipped at {report.clip_norm:g}",
-        )  # fmt: skip
+            f"clipping_{kind}",
+            CLIPPING,
+            f"share of {label} runs that diverge, over all scales",
+            sides[0],
+            sides[1],
+            "lower",
+            apart(sides[0].value, sides[1].value),
+            ("exploding",),
+            condition=f"clipped at {report.clip_norm:g}",
+        )
 
 
 def _cure(evidence: Evidence, name: str, plain: str, claim: Claim) -> Iterator[Finding]:

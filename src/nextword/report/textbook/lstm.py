@@ -48,8 +48,8 @@ def lstm_findings(evidence: Evidence) -> Iterator[Finding]:
     yield from _drawbacks(evidence, lstm, rnn)
     yield not_tested(
         "gru_one_gate", ONE_GATE,
-        "equations, not data. The notes say that the two become the reset gate; in their own equations it is the update "
-        "gate z that forgets (1 - z) and lets in (z), while the reset gate acts on the candidate alone",
+        "equations, not data. The notes say that the two become the reset gate; in their own equations it is the "
+        "update gate z that forgets (1 - z) and lets in (z), while the reset gate acts on the candidate alone",
     )  # fmt: skip
     yield not_tested("gru_gates", GRU_GATES, "a reading of the equations: no number tells what a gate is for")
     yield _far("gru_far", GRU_MEMORY, evidence, gru, rnn)
@@ -67,9 +67,16 @@ def _far(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | Non
         return not_tested(key, claim, lacking(a, b))
     sides = [Side(name, estimate(row.increase)) for name, row in zip((a, b), rows, strict=True)]
     return measured(
-        key, claim, f"nats a target that the words beyond the last {rows[0].length} are worth", *sides, "higher",
-        apart(sides[0].value, sides[1].value), (f"probe@{a}", f"probe@{b}"), condition="one seed, the same targets",
-    )  # fmt: skip
+        key,
+        claim,
+        f"nats a target that the words beyond the last {rows[0].length} are worth",
+        sides[0],
+        sides[1],
+        "higher",
+        apart(sides[0].value, sides[1].value),
+        (f"probe@{a}", f"probe@{b}"),
+        condition="one seed, the same targets",
+    )
 
 
 def _kept(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | None) -> Finding:
@@ -80,7 +87,7 @@ def _kept(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | No
         return not_tested(key, claim, lacking(a, b))
     sides = [Side(name, kept(flow.stack.half_life)) for name, flow in zip((a, b), flows, strict=True)]
     return measured(
-        key, claim, "share of the gradient's norm that a token more leaves, trained", *sides, "higher",
+        key, claim, "share of the gradient's norm that a token more leaves, trained", sides[0], sides[1], "higher",
         apart(sides[0].value, sides[1].value), (f"probe@{a}", f"probe@{b}"), condition="one seed, after the first step",
         note="1 stands for a norm that does not fall",
     )  # fmt: skip
@@ -97,10 +104,17 @@ def _shortcut(evidence: Evidence) -> Finding:
         Side(label, kept(norm.half_life)) for label, norm in (("d c_t / d c_k", layer.c), ("d h_t / d h_k", layer.h))
     ]
     return measured(
-        "lstm_shortcut", SHORTCUT, "share of the norm that a token more leaves, top layer, trained", *sides, "higher",
-        apart(sides[0].value, sides[1].value), (f"probe@{name}",), condition=f"{name}, one seed, after the first step",
+        "lstm_shortcut",
+        SHORTCUT,
+        "share of the norm that a token more leaves, top layer, trained",
+        sides[0],
+        sides[1],
+        "higher",
+        apart(sides[0].value, sides[1].value),
+        (f"probe@{name}",),
+        condition=f"{name}, one seed, after the first step",
         note="1 stands for a norm that does not fall",
-    )  # fmt: skip
+    )
 
 
 def _ablations(evidence: Evidence) -> Iterator[Finding]:
@@ -142,7 +156,9 @@ def _drawbacks(evidence: Evidence, lstm: str | None, rnn: str | None) -> Iterato
     else:
         sizes = [(name, evidence.reports.neural[name].train.num_parameters.recurrent or 0) for name in (lstm, rnn)]
         trained = (f"train@{lstm}", f"train@{rnn}")
-        yield exact("lstm_parameters", PARAMETERS, "parameters of the recurrent layers", *sizes, "higher", trained)
+        yield exact(
+            "lstm_parameters", PARAMETERS, "parameters of the recurrent layers", sizes[0], sizes[1], "higher", trained
+        )
         yield slower("lstm_slow", SLOW, evidence, lstm, rnn, "")
         gaps = []
         for name in (lstm, rnn):
@@ -174,6 +190,6 @@ def _still_limited(evidence: Evidence) -> Finding:
     if sides[0].value is None:
         return not_tested("lstm_limited", STILL_LIMITED, "the memory stage ran no LSTM")
     return measured(
-        "lstm_limited", STILL_LIMITED, "share of memory tasks and seeds that it solves", *sides, "lower",
+        "lstm_limited", STILL_LIMITED, "share of memory tasks and seeds that it solves", sides[0], sides[1], "lower",
         apart(sides[0].value, sides[1].value), ("memory",),
     )  # fmt: skip

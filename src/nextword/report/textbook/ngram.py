@@ -14,8 +14,8 @@ from nextword.report.textbook.evidence import (
     Evidence,
     apart,
     constant,
-    exact,
     estimate,
+    exact,
     logarithm,
     measured,
 )
@@ -116,9 +116,15 @@ def _weaker(evidence: Evidence) -> Finding:
     ]
     gap = evidence.gap(gains[0], gains[1], a_exact=True, b_exact=True)
     found = measured(
-        "ngram_weaker", WEAKER, "test nats a target that one word more of context saves, reset", *sides, "lower", gap,
+        "ngram_weaker",
+        WEAKER,
+        "test nats a target that one word more of context saves, reset",
+        sides[0],
+        sides[1],
+        "lower",
+        gap,
         ("ngram",),
-    )  # fmt: skip
+    )
     return replace(found, effect=gap.effect)
 
 

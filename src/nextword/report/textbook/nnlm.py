@@ -88,9 +88,15 @@ def _no_zeros(evidence: Evidence) -> Finding:
         return not_tested("nnlm_zeros", NO_ZEROS, "no NNLM, or no n-gram model without smoothing, in params.yaml")
     zeros = evidence.reports.ngrams[mle].splits["test"]["reset"].num_infinite
     return exact(
-        "nnlm_zeros", NO_ZEROS, "targets of test with probability 0", (name, max(m.num_infinite for m in found.values())),
-        (mle, zeros), "lower", (f"evaluate@{name}", "ngram"), note="of the worst seed",
-    )  # fmt: skip
+        "nnlm_zeros",
+        NO_ZEROS,
+        "targets of test with probability 0",
+        (name, max(metrics.num_infinite for metrics in found.values())),
+        (mle, zeros),
+        "lower",
+        (f"evaluate@{name}", "ngram"),
+        note="of the worst seed",
+    )
 
 
 def _unseen(evidence: Evidence) -> Finding:
@@ -103,13 +109,13 @@ def _unseen(evidence: Evidence) -> Finding:
     if not mask_N.any():
         return not_tested("nnlm_unseen", UNSEEN, "train holds every n-gram of test")
     gap = evidence.gap(own_SN, other_SN, mask_N, b_exact=True)
-    sides = (
+    sides = [
         Side(who, Estimate(float(np.exp(nats_SN[:, mask_N].mean())), None, None, len(nats_SN)))
         for who, nats_SN in ((name, own_SN), (best, other_SN))
-    )
+    ]
     return Finding(
         "nnlm_unseen", UNSEEN, f"perplexity of the {count(int(mask_N.sum()))} targets of test whose n-gram train lacks",
-        *sides, "lower", "ratio", gap, judge("lower", gap), effect=gap.effect,
+        sides[0], sides[1], "lower", "ratio", gap, judge("lower", gap), effect=gap.effect,
         condition=f"n-grams of {mle}, each line alone", note="read as: better there than the best n-gram model",
         sources=(f"evaluate@{name}", "ngram"),
     )  # fmt: skip

@@ -81,10 +81,16 @@ def _far(evidence: Evidence) -> Finding:
         return not_tested("rnn_far", FAR, lacking(rnn, lstm))
     sides = [Side(name, estimate(row.increase)) for name, row in zip((rnn, lstm), rows, strict=True)]
     return measured(
-        "rnn_far", FAR, f"nats a target that the words beyond the last {rows[0].length} are worth", *sides, "lower",
-        apart(sides[0].value, sides[1].value), (f"probe@{rnn}", f"probe@{lstm}"),
+        "rnn_far",
+        FAR,
+        f"nats a target that the words beyond the last {rows[0].length} are worth",
+        sides[0],
+        sides[1],
+        "lower",
+        apart(sides[0].value, sides[1].value),
+        (f"probe@{rnn}", f"probe@{lstm}"),
         note="read as: they are worth less to the RNN than to the LSTM",
-    )  # fmt: skip
+    )
 
 
 def slower(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | None, note: str) -> Finding:
@@ -105,8 +111,10 @@ def slower(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | N
     unlike = models[0].unlike(models[1])
     if unlike:
         found = replace(found, verdict="undecided")
-        note += f"; not run alike, so programs are compared, not networks: {unlike}"
-    return replace(found, note=note, sources=(f"train@{a}", f"train@{b}"))
+        unlike = f"not run alike, so programs are compared, not networks: {unlike}"
+    return replace(
+        found, note="; ".join(filter(None, (note, found.note, unlike))), sources=(f"train@{a}", f"train@{b}")
+    )
 
 
 def _twice(evidence: Evidence) -> Finding:
@@ -133,7 +141,8 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
     )  # fmt: skip
     flat = None if deep is None else next(
         (name for name in evidence.reports.left_to_right
-         if models[name].model_copy(update={"num_layers": models[deep].num_layers}) == models[deep]), None,
+         if name != deep
+         and models[name].model_copy(update={"num_layers": models[deep].num_layers}) == models[deep]), None,
     )  # fmt: skip
     if deep is None or flat is None:
         why = "params.yaml names no deep plain RNN beside the same one of one layer"
@@ -149,9 +158,14 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
         yield evidence.perplexity("depth_complex", COMPLEX, deep, flat, "lower", protocol="stateful", condition=equal)
         lost = [sum(run.status == "diverged" for run in evidence.reports.neural[n].runs.values()) for n in (deep, flat)]
         yield replace(
-            found, key="depth_harder", claim=HARDER, reading="higher", verdict=judge("higher", found.difference), sources=(*found.sources, f"train@{deep}", f"train@{flat}"),
+            found,
+            key="depth_harder",
+            claim=HARDER,
+            reading="higher",
+            verdict=judge("higher", found.difference),
+            sources=(*found.sources, f"train@{deep}", f"train@{flat}"),
             note=f"read as: after as many steps it fits train less well; seeds diverged: {lost[0]} and {lost[1]}",
-        )  # fmt: skip
+        )
     yield not_tested(
         "depth_abstraction", ABSTRACTION, "what a layer has caught needs a probe by layer and labelled text"
     )

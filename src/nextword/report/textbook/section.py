@@ -38,9 +38,8 @@ def textbook_findings(reports: Reports) -> list[Finding]:
     ]
 
 
-def textbook_section(reports: Reports) -> Section:
+def textbook_section(reports: Reports, findings: Sequence[Finding]) -> Section:
     """The claims with what was measured, and the verdicts; the tree has the summary."""
-    findings = textbook_findings(reports)
     shown = [replace(finding, condition=_condition(finding)) for finding in findings]
     table = findings_table("Claims of the notes", shown, _notes(reports))
     records = findings_records(findings)
@@ -71,10 +70,10 @@ def _notes(reports: Reports) -> tuple[str, ...]:
         f"({100 * compare.margin:g}% of perplexity); contradicted where it lies wholly on the other side; else "
         "undecided, as with one seed. Exact counts have no interval. Claims of one table are not corrected for their "
         "number: of those that are true of nothing, some will seem decided.",
-        "Test perplexities of two models: crossed bootstrap over documents and seeds, on the saved nats of each target. "
-        "Figures that a stage reported with an interval: that of their difference from the two intervals (MOVER, "
-        "Newcombe 1998, Zou & Donner 2008), which is too wide where both rest on the same text. LSTM ablations and "
-        "connections of RNNs: as in their own tables.",
+        "Test perplexities of two models: crossed bootstrap over documents and seeds, on the saved nats of each "
+        "target. Figures that a stage reported with an interval: that of their difference from the two intervals "
+        "(MOVER, Newcombe 1998, Zou & Donner 2008), which is too wide where both rest on the same text. LSTM "
+        "ablations and connections of RNNs: as in their own tables.",
         "Not tested: a definition, a matter of construction or advice, or it needs what is not here; the reason stands "
         "beside it. What was measured on one seed says nothing of other seeds.",
     )

@@ -31,7 +31,7 @@ DIRECTIONS: dict[Reading, Direction] = {
 
 
 def variant_findings(evidence: Evidence, family: Family) -> Iterator[Finding]:
-    """A finding a model of which perplexity can decide what the notes say; the reason for each of the others."""
+    """A finding a model of which perplexity can decide what the notes say; the cures have those about gradients."""
     variants = compare_variants(evidence.reports, family)
     if variants is None:
         why = f"params.yaml names no group {family.group} with a model to measure the others by"
@@ -39,18 +39,17 @@ def variant_findings(evidence: Evidence, family: Family) -> Iterator[Finding]:
         return
     rows = {row.model.name: row for row in variants.rows}
     for name, row in rows.items():
-        if not row.claim.text:
+        if row.claim.reading is None:
             continue
         claim = Claim(f"{family.title}: {_title(row)}", row.claim.text)
-        if row.claim.reading is not None and row.verdict is not None:
-            control = rows[row.against or variants.baseline]
-            yield _finding(evidence, variants, row, control, claim, row.claim.reading)
-        elif row.claim.reading is not None:
-            yield not_tested(name, claim, "params.yaml names no model to compare it with")
-        elif name != variants.baseline:
-            yield not_tested(
-                name, claim, "about gradients, not about perplexity: see the cures for vanishing gradients"
-            )
+        if row.verdict is None:
+            yield not_tested(_key(name), claim, "params.yaml names no model to compare it with")
+        else:
+            yield _finding(evidence, variants, row, rows[row.against or variants.baseline], claim, row.claim.reading)
+
+
+def _key(name: str) -> str:
+    return f"variant_{name}"
 
 
 def _title(row: VariantRow) -> str:
@@ -62,12 +61,13 @@ def _finding(
     evidence: Evidence, variants: Variants, row: VariantRow, control: VariantRow, claim: Claim, reading: Reading
 ) -> Finding:
     assert row.verdict is not None
+    lost = "; worse than a uniform guess" if row.standing == "worse than chance" else ""
     return Finding(
-        f"{variants.family.name}_{row.model.name}", claim, f"test perplexity, {variants.protocol}",
+        _key(row.model.name), claim, f"test perplexity, {variants.protocol}",
         Side(row.model.name, _shown(row, variants)), Side(control.model.name, _shown(control, variants)),
         DIRECTIONS[reading], "ratio", row.claim_gap, row.verdict,
-        margin=0.0 if reading in (BETTER, NOT_BETTER) else evidence.margin, condition="simultaneous intervals (Dunnett)",
-        note=f"read as: {reading.text}" + ("; worse than a uniform guess" if row.standing == "worse than chance" else ""),
+        margin=0.0 if reading in (BETTER, NOT_BETTER) else evidence.margin,
+        condition="simultaneous intervals (Dunnett)", note=f"read as: {reading.text}{lost}",
         sources=(f"evaluate@{row.model.name}", f"evaluate@{control.model.name}"),
     )  # fmt: skip
 

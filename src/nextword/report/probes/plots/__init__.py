@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 
 from nextword.report.collect import Reports
 from nextword.report.plots import Plot
@@ -17,12 +19,17 @@ from nextword.report.probes.plots.networks import capacity_plots, throughput_plo
 def probe_plots(reports: Reports) -> Iterator[Plot]:
     """Draw all that the probes have data for. Save them inside :func:`nextword.report.style.settings`."""
     probes, confidence = reports.probes, reports.params.compare.confidence
-    yield from capacity_plots(probes.capacity, confidence)
-    yield from throughput_plots(probes.throughput, confidence)
-    yield from sparsity_plots(probes.sparsity)
-    yield from window_plots(probes.window)
-    yield from gradient_plots(reports)
-    yield from exploding_plots(probes.exploding)
-    yield from memory_plots(probes.memory)
-    yield from context_plots(reports)
-    yield from embedding_plots(reports)
+    of_stages: dict[str, Iterable[Plot]] = {
+        "capacity": capacity_plots(probes.capacity, confidence),
+        "throughput": throughput_plots(probes.throughput, confidence),
+        "sparsity": sparsity_plots(probes.sparsity),
+        "window": window_plots(probes.window),
+        "probe@*": gradient_plots(reports),
+        "exploding": exploding_plots(probes.exploding),
+        "memory": memory_plots(probes.memory),
+    }
+    for stage, plots in of_stages.items():
+        for plot in plots:
+            yield replace(plot, sources=plot.sources or (stage,))
+    for plot in chain(context_plots(reports), embedding_plots(reports)):
+        yield replace(plot, sources=("probe@*",))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from nextword.report.collect import Reports
 from nextword.report.palette import INK, Looks
 from nextword.report.plots import Plot, named
 from nextword.report.probes.plots.norms import PANELS, SMALLEST, visible
-from nextword.report.probes.schema import Flow, Gradients, Norm, floats
+from nextword.report.probes.schema import Flow, Gradients, HalfLife, Norm, floats
 from nextword.report.style import figure_legend, log_axis, new_panels, settings
 
 BOUND_ROOM = 10.0
@@ -39,6 +40,13 @@ def gradient_plots(reports: Reports) -> Iterator[Plot]:
         if params.num_layers == 1 and params.recurrent_init == "uniform":
             cells.setdefault(params.kind, gradients)
         groups.setdefault(params.group, {})[name] = gradients
+    sources = tuple(f"probe@{name}" for name in found)
+    yield Plot(
+        "half_lives", "Gradient half-lives",
+        "Tokens in which the median norm of d h_t / d S_k falls to half, in all and on average after its first step; "
+        f"arrows: beyond {found[first].trained.max_lag} tokens, the longest lag measured, or it does not fall. Bars: "
+        f"95% over {count} positions of {split}; first seed.", _half_lives(found), "gradients", sources,
+    )  # fmt: skip
     if len(cells) > 1:
         yield Plot(
             "cells", "Gradient against lag: all cells",
@@ -49,7 +57,7 @@ def gradient_plots(reports: Reports) -> Iterator[Plot]:
             *named("gradients", "Gradient against lag", group if len(groups) > 1 else ""),
             f"{about}Bands: 10% to 90% of the positions. Dotted: the notes' bound (β_W β_h)^lag of RNNs of one "
             "layer, in the colour of the model; it leaves the picture where it is far above.",
-            _norms(models, spread=True), "gradients",
+            _norms(models, spread=True), "gradients", tuple(f"probe@{name}" for name in models),
         )  # fmt: skip
     with_c = {name: g for name, g in found.items() if g.trained.layers[-1].c is not None}
     lstm = reports.params.compare.lstm if reports.params.compare.lstm in with_c else next(iter(with_c), None)
@@ -59,13 +67,52 @@ def gradient_plots(reports: Reports) -> Iterator[Plot]:
             "Median norms by lag in the top layer. d c_t / d c_k is the notes' way past the vanishing gradient; "
             "through c alone it is the largest product of forget gates. d h_t / d h_k goes through the gates only, "
             "c_k held "
-            f"fixed. Bands: 10% to 90% of {count} positions.", _paths(with_c[lstm]), "gradients",
+            f"fixed. Bands: 10% to 90% of {count} positions.", _paths(with_c[lstm]), "gradients", (f"probe@{lstm}",),
         )  # fmt: skip
     yield Plot(
         "weight_gradients", "dE/dW by distance",
         "Median norm of the part of one token's dE_t / dW that goes through step k: what the loss learns of a word so "
         f"many tokens before. Top layer, {count} positions.", _weights(cells or found), "gradients",
     )  # fmt: skip
+
+
+Life = tuple[float | None, float | None, float | None]
+"""Tokens with their interval; None is beyond what was measured."""
+
+
+def _half_lives(models: dict[str, Gradients]) -> Figure:
+    """A row a model, at the start and trained beside each other; one panel in all, one after the first step."""
+    looks, longest = Looks(PANELS), max(gradients.trained.max_lag for gradients in models.values())
+    read: dict[str, Callable[[HalfLife], Life]] = {
+        "half-life": lambda life: (life.tokens, life.low, life.high),
+        "after the first step": lambda life: (life.halving_tokens, life.halving_low, life.halving_high),
+    }
+    with settings():
+        figure, panels = new_panels(tuple(read), height=1.6 + 0.27 * len(models), columns=2)
+        for axes, values in zip(panels, read.values(), strict=True):
+            for place, gradients in enumerate(reversed(models.values())):
+                flows = zip(PANELS, (gradients.initial, gradients.trained), (0.15, -0.15), strict=True)
+                for name, flow, shift in flows:
+                    _life(axes, values(flow.stack.half_life), place + shift, name, looks, longest)
+            axes.set_xscale("log")
+            axes.set_yticks(range(len(models)), list(models)[::-1])
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xlabel("tokens")
+        for name in PANELS:
+            panels[0].plot([], [], looks.marker(name), color=looks.colour(name), label=name)
+        figure_legend(figure, panels[0])
+    return figure
+
+
+def _life(axes: Axes, life: Life, y: float, name: str, looks: Looks, end: float) -> None:
+    """A mark with its bar; an arrow at ``end`` for what lies beyond, and a bar that goes on to there."""
+    tokens, low, high = life
+    beyond = tokens is None or tokens > end
+    x = end if tokens is None or beyond else tokens
+    axes.plot(x, y, ">" if beyond else looks.marker(name), color=looks.colour(name))
+    if low is not None and low < end:
+        axes.plot([low, end if high is None else min(high, end)], [y, y], color=looks.colour(name), linewidth=1.2)
 
 
 def _norms(models: dict[str, Gradients], spread: bool) -> Figure:

@@ -1,0 +1,215 @@
+"""Claims of the notes: each verdict follows from what was measured, by the stated rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_fixtures import ABLATIONS, MAIN, edit, make_params, read_reports, write_reports
+
+from nextword.config import NgramParams, Params
+from nextword.evaluation.statistics import Estimate
+from nextword.report.collect import Reports
+from nextword.report.finding import Finding
+from nextword.report.probes.schema import HalfLife
+from nextword.report.provenance import origin, stages_of
+from nextword.report.textbook import textbook_findings, textbook_section, textbook_summary
+from nextword.report.textbook.evidence import Evidence, apart, constant, kept, solved
+from nextword.report.variant_claims import ABLATION
+from nextword.report.variants import compare_variants
+
+
+def whole() -> Params:
+    """Models of every kind that a claim asks for."""
+    models: dict[str, dict[str, Any]] = {name: {} for name in MAIN}
+    models |= {name: {"group": "ablation"} for name in ABLATIONS}
+    models |= {"rnn_flat": {"group": "rnn"}, "rnn_deep": {"group": "rnn", "num_layers": 3}}
+    models |= {"rnn_residual": {"group": "rnn", "num_layers": 3, "connection": "residual"}}
+    models |= {"rnn_both": {"bidirectional": True}}
+    return make_params(models)
+
+
+def found(
+    folder: Path, params: Params, perplexity: Mapping[str, float] | None = None, analogies: Sequence[str] = ()
+) -> dict[str, Finding]:
+    reports = read_reports(params, write_reports(folder, params, perplexity=perplexity, analogies=analogies))
+    return {finding.key: finding for finding in textbook_findings(reports)}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
+    params = whole()
+    perplexity = {"rnn_deep": 92.0, "rnn_residual": 70.0}
+    folder = write_reports(tmp_path_factory.mktemp("reports"), params, perplexity=perplexity, analogies=("nnlm",))
+    return read_reports(params, folder)
+
+
+@pytest.fixture(scope="module")
+def findings(reports: Reports) -> list[Finding]:
+    return textbook_findings(reports)
+
+
+def test_every_finding_has_a_verdict_or_a_reason(reports: Reports, findings: list[Finding]) -> None:
+    assert len({finding.key for finding in findings}) == len(findings) > 80
+    for finding in findings:
+        if finding.verdict == "not tested":
+            assert finding.note and finding.difference is None and not finding.sources, finding.key
+        else:
+            assert finding.a.name and finding.b.name and finding.measured, finding.key
+            assert stages_of(finding.sources, reports), finding.key
+            assert finding.sources, finding.key
+
+
+def test_the_section_has_a_record_a_finding_and_counts_them(reports: Reports, findings: list[Finding]) -> None:
+    section = textbook_section(reports, findings)
+    assert section.chapter == section.name == "claims"
+    assert [record["key"] for record in section.records] == [finding.key for finding in findings]
+    verdicts = [finding.verdict for finding in findings]
+    for verdict in ("supported", "contradicted", "not tested"):
+        assert f"{verdicts.count(verdict)} {verdict}" in textbook_summary(findings) == section.tree["summary"]
+
+
+def test_the_same_reports_give_the_same_bits(reports: Reports, findings: list[Finding]) -> None:
+    again = [repr(finding.difference) for finding in textbook_findings(reports)]
+    assert again == [repr(finding.difference) for finding in findings]
+
+
+def test_a_planted_order_of_models_is_found_and_turns_round(tmp_path: Path) -> None:
+    params = make_params(("nnlm", "rnn", "lstm"))
+    good = found(tmp_path / "good", params, {"nnlm": 60.0, "rnn": 50.0, "lstm": 40.0})
+    bad = found(tmp_path / "bad", params, {"nnlm": 90.0, "rnn": 99.0, "lstm": 120.0})
+    for key in ("nnlm_ngram", "rnn_nnlm", "lstm_rnn", "nnlm_unseen"):
+        assert good[key].verdict == "supported", key
+        assert bad[key].verdict == "contradicted", key
+    gap = good["rnn_nnlm"].difference
+    assert gap is not None and gap.mean == pytest.approx(math.log(50 / 60), abs=0.02)
+
+
+def test_the_unseen_targets_are_those_without_counts(tmp_path: Path) -> None:
+    params = make_params(("nnlm",))
+    reports = read_reports(params, write_reports(tmp_path, params))
+    finding = next(f for f in textbook_findings(reports) if f.key == "nnlm_unseen")
+    unseen = np.isinf(reports.nats.ngram("mle_5", "test"))
+    own = np.stack([reports.nats.neural("nnlm", seed, "test", "reset")[unseen] for seed in (0, 1, 2)])
+    assert f"{unseen.sum()} targets" in finding.measured
+    assert finding.a.value is not None and finding.a.value.mean == pytest.approx(math.exp(own.mean()))
+    assert finding.difference is not None
+    best = reports.nats.ngram("modified_kneser_ney_5", "test")[unseen]
+    assert finding.difference.mean == pytest.approx(own.mean() - best.mean())
+
+
+def test_ablations_have_the_verdicts_of_their_table(reports: Reports, findings: list[Finding]) -> None:
+    variants = compare_variants(reports, ABLATION)
+    assert variants is not None
+    of_table = {f"variant_{row.model.name}": row.verdict for row in variants.rows if row.verdict}
+    assert {f.key: f.verdict for f in findings if f.key.startswith("variant_lstm")} == of_table
+    assert len(of_table) == len(ABLATIONS) - 1
+
+
+def test_depth_is_read_both_ways_from_one_difference(findings: list[Finding]) -> None:
+    by_key = {finding.key: finding for finding in findings}
+    assert by_key["depth_power"].verdict == "contradicted"  # the deep one fits train less well
+    assert by_key["depth_harder"].verdict == "supported"
+    assert by_key["variant_rnn_residual"].verdict == "supported"
+
+
+def test_a_model_worse_than_chance_is_worse_than_any_other(tmp_path: Path) -> None:
+    params = make_params(("rnn", "lstm"))
+    planted = found(tmp_path, params, {"lstm": 6_000.0})["lstm_rnn"]
+    assert planted.verdict == "contradicted" and "uniform guess" in planted.note
+    assert planted.difference is not None and planted.difference.low is None
+
+
+def test_one_seed_decides_nothing(tmp_path: Path) -> None:
+    params = make_params(("nnlm", "rnn"), seeds=(3,))
+    finding = found(tmp_path, params, {"rnn": 20.0})["rnn_nnlm"]
+    assert finding.verdict == "undecided" and "one seed" in finding.note
+
+
+def test_claims_about_missing_models_are_not_tested(tmp_path: Path) -> None:
+    params = make_params(("gru",), ngram=NgramParams(max_order=1, smoothings=("mle",)))
+    by_key = found(tmp_path, params)
+    lacking = ("nnlm_ngram", "rnn_nnlm", "lstm_rnn", "depth_power", "ngram_weaker", "smoothing", "twice")
+    assert {by_key[key].verdict for key in lacking} == {"not tested"}
+
+
+def test_files_of_questions_bring_their_claims(reports: Reports, findings: list[Finding], tmp_path: Path) -> None:
+    asked = {f.key: f.verdict for f in findings if f.key in ("similar", "analogies")}
+    assert asked == {"similar": "supported", "analogies": "supported"}
+    unasked = found(tmp_path, make_params(("nnlm",)))
+    assert unasked["similar"].verdict == unasked["analogies"].verdict == "not tested"
+
+
+def test_a_large_product_that_does_not_explode_contradicts(tmp_path: Path) -> None:
+    by_key = found(tmp_path, make_params(("rnn",)))  # beta_W beta_h = 1.68 and a gradient that halves
+    assert by_key["above_one"].verdict == "contradicted" and "1.68" in by_key["above_one"].condition
+    assert by_key["below_one"].verdict == "not tested"
+    assert by_key["bound"].verdict == "supported" and by_key["vanishing_trained"].verdict == "supported"
+
+
+def test_a_violated_bound_contradicts(tmp_path: Path) -> None:
+    params = make_params(("rnn",))
+    folder = write_reports(tmp_path, params)
+
+    def violate(tree: dict[str, Any]) -> None:
+        tree["gradients"]["trained"]["layers"][0]["bound"]["violations"] = 1
+
+    edit(folder / "probe" / "rnn.json", violate)
+    by_key = {f.key: f for f in textbook_findings(read_reports(params, folder))}
+    assert by_key["bound"].verdict == "contradicted"
+
+
+def test_clipping_is_read_from_the_runs(findings: list[Finding]) -> None:
+    clipping = next(finding for finding in findings if finding.key == "clipping_rnn")
+    assert clipping.a.value is not None and clipping.b.value is not None
+    assert (clipping.a.value.mean, clipping.b.value.mean) == (0.0, 0.5)  # scales 2, 3 and 5 of six, unclipped
+    assert clipping.verdict == "supported"
+
+
+def test_apart_is_newcombes_interval() -> None:
+    # Newcombe (1998), table II, example (a): 56 of 70 against 48 of 80, method 10.
+    one, other = Estimate(0.8, 0.691825, 0.877164, 70), Estimate(0.6, 0.490455, 0.700369, 80)
+    gap = apart(one, other)
+    assert gap is not None and gap.mean == pytest.approx(0.2)
+    assert (gap.low, gap.high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+    assert apart(None, other) is None
+    without = apart(Estimate(1.0, None, None, 1), constant(0.5))
+    assert without is not None and without.low is None and without.mean == 0.5
+
+
+def test_kept_is_the_share_left_after_a_token() -> None:
+    half = HalfLife(
+        status="falls", tokens=3.0, low=2.0, high=None, halving_tokens=1.0, halving_low=0.5, halving_high=None
+    )
+    assert kept(half) == Estimate(0.5, 0.25, 1.0, 1)
+    assert kept(None) is None
+
+
+def test_lags_solved_are_counted_by_task_and_seed(reports: Reports) -> None:
+    memory = reports.probes.memory
+    lags = solved(memory, "lstm")
+    assert lags is not None and len(lags) == len(memory.tasks) * len(memory.seeds)
+    assert lags[:3] == [4.0, 4.0, 5.0]  # 40, 40 and 80 of 5, 10, 20, 40, 80
+    assert solved(memory, "none") is None
+
+
+def test_models_are_chosen_as_the_comparison_names_them(reports: Reports) -> None:
+    evidence = Evidence(reports)
+    assert (evidence.nnlm, evidence.rnn, evidence.lstm, evidence.gru) == ("nnlm", "rnn", "lstm", "gru")
+    assert evidence.ngram == "modified_kneser_ney_5" and evidence.smoothed(2) == "modified_kneser_ney_2"
+    assert evidence.of_kind("bilstm") is None
+
+
+def test_sources_are_stages(reports: Reports) -> None:
+    assert stages_of(("train@*", "memory"), reports)[-1] == "memory"
+    assert stages_of(("evaluate@gru", "ngram"), reports) == ("ngram", "evaluate@gru")
+    assert len(stages_of((), reports)) == 3 + 4 * len(reports.neural) + 6
+    with pytest.raises(ValueError, match="train@nobody: no such stage"):
+        stages_of(("train@nobody",), reports)
+    made = origin(("train@gru", "probe@gru"), reports, "abc")
+    assert made.runs["probe@gru"] is None and made.runs["train@gru"] == reports.runs["train@gru"]["run_id"]
+    assert set(made.data) == {"train", "valid", "test"}
