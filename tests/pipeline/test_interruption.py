@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from nextword.config import ModelParams, Params
-from nextword.training.checkpoint import LATEST, PREVIOUS, STOPPED
-from nextword.training.worker import Job
+from nextword.training.checkpoint import LATEST, PREVIOUS
+from nextword.training.worker import STOPPED, Job
 
 SIZE = {"embedding_size": 8, "hidden_size": 8, "learning_rate": 0.02, "dropout": 0.3}
 MODELS = {

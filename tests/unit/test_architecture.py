@@ -1,6 +1,8 @@
 """The code as a whole: imports go one way, files are small, no name shadows the standard library."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,14 @@ def test_imports_go_one_way(path: Path) -> None:
 def test_files_are_small(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
     assert path.stem not in {"utils", "tokenize", "helpers", "misc"}
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "probe", "tune", "compare", "experiment"])
+def test_stages_start_without_what_only_training_needs(stage: str) -> None:
+    """Lightning takes seconds to import, and there are a hundred stages."""
+    code = f"import sys, pipeline.{stage}; print('lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == ["False"]
 
 
 def test_every_stage_has_its_script() -> None:

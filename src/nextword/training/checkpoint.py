@@ -25,8 +25,6 @@ from lightning.pytorch.callbacks import Callback
 LATEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 AGREE_STEPS = 20
 """With several processes: steps between two agreements on whether to save."""
-STOPPED = 143
-"""Exit status of a worker that was told to stop and has saved (128 + SIGTERM)."""
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nextword.config import TrainParams
-from nextword.training.checkpoint import STOPPED
 from nextword.training.progress import Progress
-from nextword.training.worker import Job
+from nextword.training.worker import STOPPED, Job
 
 POLL_SECONDS = 0.5
 

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict
 
 from nextword.config import Params
 
+STOPPED = 143
+"""Exit status of a worker that was told to stop and has saved (128 + SIGTERM)."""
+
 
 class Job(BaseModel):
     """Everything a worker needs to know."""
@@ -52,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Train one run; exit status 1 with a message on a user's error."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
     job = Job.model_validate(json.loads(Path(path).read_text(encoding="utf-8")), strict=False)
-    from nextword.training.checkpoint import STOPPED, Stopped, end_with_parent
+    from nextword.training.checkpoint import Stopped, end_with_parent
     from nextword.training.fit import fit
 
     end_with_parent()
