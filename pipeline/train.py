@@ -1,4 +1,8 @@
-"""Train all seeds of one neural model: models/NAME, reports/train/NAME.json.  Usage: pipeline.train NAME"""
+"""Train all seeds of one neural model: models/NAME, reports/train/NAME.json.  Usage: pipeline.train NAME [--jobs]
+
+With ``--jobs`` it trains nothing: it writes the job files of the runs that are not done and prints their paths, for
+torchrun or SLURM to carry out (slurm/train.sbatch). The stage then takes up their results.
+"""
 
 from contextlib import ExitStack
 from typing import Any
@@ -14,11 +18,16 @@ from nextword.training.worker import Job
 from nextword.tuning import tuned
 
 
-def main(name: str) -> None:
+def main(name: str, *options: str) -> None:
     """Run the stage for model ``name``."""
+    if options not in ((), ("--jobs",)):
+        raise ValueError(f"unknown options {' '.join(options)}; there is --jobs")
     params = load_params()
     params.require_model(name)
     params = tuned(params, name, REPORTS / "tune")
+    if options:
+        print(*Training(params, name, IDS, MODELS / name, WORK).write_jobs(), sep="\n")
+        return
     config = {"train": params.train.model_dump(), "model": params.models[name].model_dump()}
     with (
         Training(params, name, IDS, MODELS / name, WORK) as training,  # begins while the tracking is opened

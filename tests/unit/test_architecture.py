@@ -28,6 +28,7 @@ ORDER = [
     "serving",
     "tracking",
     "report",
+    "commands",
 ]
 """A room imports from rooms to its left alone (ngram and models not from each other)."""
 LATE = {("config", "models"), ("config", "ngram")}

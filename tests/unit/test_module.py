@@ -33,7 +33,7 @@ def test_the_state_is_carried_and_cut() -> None:
     tokens = torch.randint(11, (T, B))
     module.training_step(tokens, 0)
     _, state = model.score(tokens, model.initial_state(B))
-    assert torch.equal(module.state.last, tokens[-1])
-    for carried, expected in zip(module.state.layers, state.layers, strict=True):
+    assert torch.equal(module.states[0].last, tokens[-1])
+    for carried, expected in zip(module.states[0].layers, state.layers, strict=True):
         assert not carried.h.requires_grad
         torch.testing.assert_close(carried.h, expected.h)

@@ -151,6 +151,9 @@ class TrainParams(Section):
     """Parallel streams over all devices together; must divide by ``devices_per_run``."""
     bptt: Count = 35
     """Time steps between truncations of back-propagation."""
+    accumulate: Count = 1
+    """Parts into which each device cuts its streams, computed one after the other for each step: the same results in
+    less memory. The streams of a device must divide by it."""
     max_epochs: Count = 6
     early_stopping_patience: Annotated[int, Field(ge=0)] | None = None
     """Stop after this many epochs without a better valid loss; null trains to the end. The best epoch is kept."""
@@ -187,6 +190,16 @@ class TrainParams(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} does not divide by devices_per_run {self.devices_per_run}; "
                 f"take a multiple of {self.devices_per_run}"
+            )
+        return self.require_parts(1)
+
+    def require_parts(self, processes: int) -> TrainParams:
+        """Raise ValueError where the batch cannot be cut alike for so many processes; else return itself."""
+        if self.batch_size % (processes * self.accumulate):
+            parts = f"{processes} processes" + (f" times accumulate {self.accumulate}" if self.accumulate > 1 else "")
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide by {parts}; "
+                f"take a multiple of {processes * self.accumulate}"
             )
         return self
 

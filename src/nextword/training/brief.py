@@ -59,7 +59,8 @@ def train_briefly(
     """
     columns = Columns(ids, train.batch_size, train.bptt)
     total = len(columns) if steps is None else steps
-    module = LanguageModelModule(model.train(), train, learning_rate, total, 1)
+    whole = train.model_copy(update={"accumulate": 1})
+    module = LanguageModelModule(model.train(), whole, learning_rate, total, 1)
     plan = module.configure_optimizers()
     optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]
     device = model.output.weight.device

@@ -21,10 +21,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 LATEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 AGREE_STEPS = 20
-"""With several processes: steps between two agreements on whether to save."""
+"""With several processes: steps between two agreements on what to do."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class Checkpoints(Callback):
         if hasattr(signal, "SIGUSR1"):
             signal.signal(signal.SIGUSR1, on_signal)
 
-    def find(self) -> Path | None:
-        """The newest checkpoint of this run that can be read."""
+    def find(self, processes: int) -> Path | None:
+        """The newest checkpoint of this run by so many processes that can be read."""
         for name in (LATEST, PREVIOUS):
             path = self.folder / name
             if not path.exists():
@@ -72,8 +73,11 @@ class Checkpoints(Callback):
             except Exception as error:  # whatever is wrong with a file, training begins from the one before it
                 logger.warning("%s cannot be read (%s): passed over", path, str(error).splitlines()[0])
                 continue
-            if content.get("fingerprint") == self.fingerprint:
+            if content.get("fingerprint") != self.fingerprint:
+                continue
+            if len(content["processes"]) == processes:
                 return path
+            logger.warning("%s is of %d processes, not %d: passed over", path, len(content["processes"]), processes)
         return None
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: D102
@@ -82,7 +86,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         if batch_idx + 1 >= trainer.num_training_batches:
             return
-        stop, due = self._agree(trainer, batch_idx)
+        stop, due = agree(trainer, batch_idx, self.stop.is_set(), time.monotonic() - self._saved >= self.seconds)
         if not (stop or due):
             return
         self.save(trainer)
@@ -93,27 +97,9 @@ class Checkpoints(Callback):
         if trainer.world_size == 1 and self.stop.is_set():
             raise Stopped  # the last checkpoint stands
 
-    def _agree(self, trainer: pl.Trainer, batch_idx: int) -> tuple[bool, bool]:
-        """Whether to stop, whether to save: the same in all processes."""
-        wishes = [self.stop.is_set(), time.monotonic() - self._saved >= self.seconds]
-        if trainer.world_size == 1:
-            return wishes[0], wishes[1]
-        if batch_idx % AGREE_STEPS:
-            return False, False
-        both = torch.tensor(wishes, dtype=torch.int32, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(both, torch.distributed.ReduceOp.MAX)
-        return bool(both[0]), bool(both[1])
-
     def save(self, trainer: pl.Trainer) -> None:
-        """Write a checkpoint; in all processes at once."""
-        part = self.folder / f"{LATEST}.part"
-        try:
-            trainer.save_checkpoint(part)
-            if trainer.is_global_zero:
-                _keep(part, self.folder)
-        except OSError as error:  # a full disk costs the checkpoint, not the training
-            part.unlink(missing_ok=True)
-            logger.warning("no checkpoint: %s", error)
+        """Write a checkpoint; in all processes at once, and none goes on before it is written."""
+        trainer.save_checkpoint(self.folder / LATEST)
         self._saved = time.monotonic()
 
     def clear(self) -> None:
@@ -122,22 +108,49 @@ class Checkpoints(Callback):
             (self.folder / name).unlink(missing_ok=True)
 
 
-def _keep(part: Path, folder: Path) -> None:
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    if (folder / LATEST).exists():
-        os.replace(folder / LATEST, folder / PREVIOUS)
-    os.replace(part, folder / LATEST)
+def agree(trainer: pl.Trainer, batch_idx: int, *wishes: bool) -> list[bool]:
+    """Wishes of any process, the same in all of them; after a whole step alone, of several processes after some."""
+    steps, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+    if rest or (trainer.world_size > 1 and (steps - 1) % AGREE_STEPS):
+        return [False] * len(wishes)
+    if trainer.world_size == 1:
+        return list(wishes)
+    any_of_all = torch.tensor(wishes, dtype=torch.int32, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(any_of_all, torch.distributed.ReduceOp.MAX)
+    return [bool(wish) for wish in any_of_all.tolist()]
 
 
-def end_with_parent(seconds: float = 1.0) -> None:
-    """Send this process SIGTERM once the one that started it is gone: no run outlives its stage."""
+class KillSafeIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the last one, which becomes the last but one when the new one is on the disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: D102
+        latest = Path(path)
+        part = latest.with_name(f"{latest.name}.part")
+        try:
+            super().save_checkpoint(checkpoint, part, storage_options)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            if latest.exists():
+                os.replace(latest, latest.with_name(PREVIOUS))
+            os.replace(part, latest)
+        except OSError as error:  # a full disk costs the checkpoint, not the training
+            part.unlink(missing_ok=True)
+            logger.warning("no checkpoint: %s", error)
+
+
+def end_with_parent(seconds: float = 1.0, grace: float = 60.0) -> None:
+    """Send this process SIGTERM once the one that started it is gone: no run outlives its stage.
+
+    After ``grace`` seconds more it is killed: one that waits for a process which is no more hears no signal.
+    """
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(seconds)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -23,7 +23,8 @@ from nextword.perplexity import perplexity
 from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 from nextword.training.artifacts import ModelDescription, save_model
-from nextword.training.checkpoint import Checkpoints
+from nextword.training.checkpoint import Checkpoints, KillSafeIO, agree
+from nextword.training.cluster import find_cluster
 from nextword.training.module import Diverged, LanguageModelModule, StreamDataModule
 from nextword.training.nt_asgd import NonmonotoneAveraging
 from nextword.training.worker import Job
@@ -43,6 +44,9 @@ def fit(job: Job) -> None:
     corpus = load_ids(job.ids)
     model_params = job.params.models[job.model]
     model = build_model(model_params, corpus.vocab_size, corpus.eos_id)
+    cluster, nodes = find_cluster(job.devices)
+    processes = nodes * job.devices
+    params.require_parts(processes)
     steps = len(Columns(corpus["train"].ids, params.batch_size, params.bptt))
     epochs = job.params.epochs_of(job.model)
     module = LanguageModelModule(model, params, model_params.learning_rate, steps, epochs)
@@ -61,7 +65,10 @@ def fit(job: Job) -> None:
     trainer = pl.Trainer(
         accelerator="gpu" if job.accelerator == "cuda" else "cpu",
         devices=job.devices,
-        strategy="ddp" if job.devices > 1 else "auto",
+        num_nodes=nodes,
+        strategy="ddp" if processes > 1 else "auto",
+        plugins=[cluster, KillSafeIO()],
+        accumulate_grad_batches=params.accumulate,
         precision={"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}[precision],  # type: ignore[arg-type]
         max_epochs=epochs,
         callbacks=callbacks,
@@ -78,7 +85,7 @@ def fit(job: Job) -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            trainer.fit(module, data, ckpt_path=checkpoints.find(), weights_only=True)
+            trainer.fit(module, data, ckpt_path=checkpoints.find(processes), weights_only=True)
     except Diverged as error:
         diverged = error.report
     if trainer.is_global_zero:
@@ -94,7 +101,7 @@ def fit(job: Job) -> None:
             "engine": recorder.engine,
             "precision": precision,
             "device": torch.cuda.get_device_name() if job.accelerator == "cuda" else "cpu",
-            "num_devices": job.devices,
+            "num_devices": processes,
             "threads": job.threads,
             "num_parameters": model.num_parameters(),
             "operations_per_token": model.operations_per_token(),
@@ -123,7 +130,7 @@ class Recorder(Callback):
     def __init__(self, job: Job) -> None:
         self.job = job
         self.best_path = job.folder / "best.safetensors"
-        self.rows_path = job.folder / "progress.jsonl"
+        self.rows_path = job.rows
         self.history: list[dict[str, Any]] = []
         self.best = math.inf
         self.engine = ""
@@ -151,7 +158,7 @@ class Recorder(Callback):
             return
         if not self.history:
             self.best_path.unlink(missing_ok=True)
-        rows = self.rows_path.with_suffix(".previous")
+        rows = self.job.set_rows_aside()
         kept = rows.read_bytes()[: self.rows_bytes] if rows.exists() else b""
         self.rows_bytes = len(kept)
         self.rows_path.write_bytes(kept)
@@ -163,7 +170,8 @@ class Recorder(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         self.tokens += batch.numel() * trainer.world_size
         now = time.perf_counter()
-        if now - self._written >= ROW_SECONDS and trainer.world_size == 1:
+        (due,) = agree(trainer, batch_idx, now - self._written >= ROW_SECONDS)
+        if due:
             self._written = now
             self._write(trainer, self._row(trainer, pl_module, self.seconds + now - self._started))
 

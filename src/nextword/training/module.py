@@ -22,6 +22,9 @@ from nextword.text.streams import SEGMENT_STEPS, Columns, SegmentWindow, segment
 from nextword.training.checkpoint import rebuild, tensors
 from nextword.training.schedule import build_optimizer, build_scheduler
 
+NATS_GRID = 2.0**-20
+"""Spacing of the sums of nats of valid, a window's sum being rounded to it."""
+
 
 class Diverged(Exception):
     """Loss or gradient became infinite or not a number; raised before the optimiser step that would spread it."""
@@ -53,7 +56,8 @@ class LanguageModelModule(pl.LightningModule):
         super().__init__()
         self.model, self.train_params, self.learning_rate = model, params, learning_rate
         self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
-        self.state: Any = None
+        self.states: list[Any] = [None] * params.accumulate
+        """One for each part of the columns."""
         self.train_nats, self.train_targets = SumMetric(), SumMetric()
         self.valid_nats, self.valid_targets = SumMetric(), SumMetric()
         for metric in (self.train_nats, self.train_targets, self.valid_nats, self.valid_targets):
@@ -66,16 +70,18 @@ class LanguageModelModule(pl.LightningModule):
         """What this process goes on from."""
 
     def training_step(self, tokens_TB: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
-        if batch_idx == 0:
-            self.state = self.model.initial_state(tokens_TB.shape[1])
-        nats, penalty, state = self.model.training_loss(tokens_TB, self.state)
-        self.state = detach(state)
+        parts = len(self.states)
+        part = batch_idx % parts
+        if batch_idx < parts:
+            self.states[part] = self.model.initial_state(tokens_TB.shape[1])
+        nats, penalty, state = self.model.training_loss(tokens_TB, self.states[part])
+        self.states[part] = detach(state)
         self.train_nats.update(nats.detach())
         self.train_targets.update(tokens_TB.numel())
         targets = tokens_TB.numel()
         share = tokens_TB.shape[1] if self.train_params.loss_scale == "per_stream" else targets
         loss = nats / share if penalty is None else nats / share + penalty * (targets / share)
-        self._loss = loss.detach()
+        self._loss = loss.detach() / parts + (self._loss if part else 0.0)
         return loss
 
     def configure_gradient_clipping(  # noqa: D102
@@ -109,7 +115,8 @@ class LanguageModelModule(pl.LightningModule):
             self._valid_state = self._valid_state._replace(lengths=kept.sum(0))
         with torch.autocast(self.device.type, enabled=False):
             log_prob, self._valid_state = self.model.score(tokens, self._valid_state)
-        nats = -log_prob[kept].double().sum()
+        # Multiples of NATS_GRID add up without rounding: the same sum in any order, on any number of devices.
+        nats = torch.round(-log_prob[kept].double().sum() / NATS_GRID) * NATS_GRID
         self.valid_nats.update(torch.where(nats.isnan(), math.inf, nats))  # a state that overflowed predicts nothing
         self.valid_targets.update(kept.sum())
 
@@ -118,7 +125,7 @@ class LanguageModelModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         own = {
-            "state": list(tensors(self.state)),
+            "state": list(tensors(self.states)),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
             "sums": [metric.sum_value for metric in (self.train_nats, self.train_targets)],
@@ -143,7 +150,8 @@ class LanguageModelModule(pl.LightningModule):
             return
         own, self._restored = self._restored, None
         columns = self.trainer.train_dataloader.windows.columns  # type: ignore[union-attr]
-        self.state = rebuild(self.model.initial_state(len(columns)), iter(own["state"]))
+        like = [self.model.initial_state(len(columns))] * len(self.states)
+        self.states = rebuild(like, iter(own["state"]))
         for metric, value in zip((self.train_nats, self.train_targets), own["sums"], strict=True):
             metric.update(value.to(self.device))
         torch.set_rng_state(own["random"])
@@ -159,19 +167,28 @@ class LanguageModelModule(pl.LightningModule):
 
 
 class _Loader:
-    """What Lightning iterates: windows of this process as tensors, from the one that a checkpoint names."""
+    """What Lightning iterates: windows of this process as tensors, from the one that a checkpoint names.
 
-    def __init__(self, windows: Columns) -> None:
-        self.windows, self.next = windows, 0
+    Where gradients are accumulated, each window comes in parts of its columns, one after the other.
+    """
+
+    def __init__(self, parts: list[Columns]) -> None:
+        self.parts, self.next = parts, 0
+
+    @property
+    def windows(self) -> Columns:
+        """Of the first part; all are of one shape."""
+        return self.parts[0]
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.windows) * len(self.parts)
 
     def __iter__(self) -> Iterator[Tensor]:
-        self.next %= len(self.windows)  # an epoch that ended begins anew, one that was left goes on
-        while self.next < len(self.windows):
+        self.next %= len(self)  # an epoch that ended begins anew, one that was left goes on
+        while self.next < len(self):
+            window, part = divmod(self.next, len(self.parts))
             self.next += 1
-            yield torch.from_numpy(self.windows[self.next - 1])
+            yield torch.from_numpy(self.parts[part][window])
 
     def state_dict(self) -> dict[str, int]:
         return {"next": self.next}
@@ -206,8 +223,9 @@ class StreamDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:  # noqa: D102
         rank, world_size = self._place()
-        ids = self.corpus["train"].ids
-        return _Loader(Columns(ids, self.params.batch_size, self.params.bptt, rank, world_size))
+        ids, params, parts = self.corpus["train"].ids, self.params, self.params.accumulate
+        shares = range(rank * parts, (rank + 1) * parts)
+        return _Loader([Columns(ids, params.batch_size, params.bptt, share, world_size * parts) for share in shares])
 
     def val_dataloader(self) -> Any:  # noqa: D102
         valid = self.corpus["valid"]

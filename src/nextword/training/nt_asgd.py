@@ -46,7 +46,7 @@ class NonmonotoneAveraging(Callback):
             setattr(self, key, value)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
-        if not self.averaging:
+        if not self.averaging or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         weights = [parameter.detach() for parameter in pl_module.parameters()]
         self.count += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from nextword.config import TrainParams
+from nextword.training.memory import memory_advice
 from nextword.training.progress import Progress
 from nextword.training.worker import STOPPED, Job
 
 POLL_SECONDS = 0.5
+
+_OF_LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "MASTER_")
 
 OnRow = Callable[[Job, dict[str, Any]], None]
 
@@ -103,17 +107,30 @@ def rounds(num_runs: int, params: TrainParams, devices: Devices) -> Iterator[lis
 class Runs:
     """Carries out jobs in processes of their own; entered, the first of them start.
 
+    Those that are done keep their place in the plan: the number of threads decides the last bits of a run, and must not
+    depend on what was interrupted.
+
     Args:
-        jobs: what to train.
+        jobs: what to train; where all is done, nothing is asked of this machine.
         params: placement.
-        devices: of this machine.
+
+    Raises:
+        ValueError: a placement that this machine cannot give.
     """
 
-    def __init__(self, jobs: list[Job], params: TrainParams, devices: Devices) -> None:
-        self.jobs = jobs
-        self._waiting = list(jobs)
-        self._rounds = rounds(len(jobs), params, devices)
+    def __init__(self, jobs: list[Job], params: TrainParams) -> None:
+        self.jobs: list[Job] = []
+        self._waiting, self._rounds = iter(jobs), iter(list[list[Slot]]())
         self._started: list[_Process] = []
+        if all(job.outcome() is not None for job in jobs):
+            return
+        devices = find_devices(params.accelerator)
+        per_run = devices_per_run(params, devices)
+        threads = max(1, len(devices.cores) // per_run)
+        placed = {"accelerator": devices.accelerator, "devices": per_run, "threads": threads}
+        jobs = [job.model_copy(update=placed) for job in jobs]
+        self.jobs = [job for job in jobs if job.outcome() is None]
+        self._waiting, self._rounds = iter(jobs), rounds(len(jobs), params, devices)
 
     def __enter__(self) -> Runs:
         self._start()
@@ -124,11 +141,12 @@ class Runs:
             process.stop()
 
     def _start(self) -> None:
-        slots = next(self._rounds, [])
-        group, self._waiting = self._waiting[: len(slots)], self._waiting[len(slots) :]
         self._started = []
-        for job, slot in zip(group, slots, strict=True):
-            self._started.append(_Process(job, slot))
+        while not self._started and (slots := next(self._rounds, [])):
+            for slot in slots:
+                job = next(self._waiting)
+                if job.outcome() is None:
+                    self._started.append(_Process(job, slot))
 
     def wait(self, on_row: OnRow) -> list[str]:
         """Wait for all jobs; a failing one does not stop the others.
@@ -161,14 +179,12 @@ class Runs:
 class _Process:
     def __init__(self, job: Job, slot: Slot) -> None:
         job = job.model_copy(update={"threads": max(1, len(slot.cores) // (1 if slot.gpus else job.devices))})
-        self.job, self.offset = job, 0
-        job.folder.mkdir(parents=True, exist_ok=True)
-        self.rows_path, self.log_path = job.folder / "progress.jsonl", job.folder / "log.txt"
-        if self.rows_path.exists():  # the worker takes from it what it goes on from
-            os.replace(self.rows_path, self.rows_path.with_suffix(".previous"))
-        job_path = job.folder / "job.json"
-        job_path.write_text(job.model_dump_json(indent=2), encoding="utf-8")
-        environment = os.environ | {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
+        self.job, self.offset, self.log_path = job, 0, job.folder / "log.txt"
+        job.set_rows_aside()
+        job_path = job.write()
+        # What the stage starts is a run of this machine alone, though the stage itself may be a task of SLURM.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(_OF_LAUNCHERS)}
+        environment |= {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
         if slot.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, _visible(slot.gpus)))
         with self.log_path.open("w", encoding="utf-8") as log:
@@ -186,7 +202,7 @@ class _Process:
         return self.process.poll() is None
 
     def forward_rows(self, report: OnRow) -> None:
-        rows, self.offset = read_rows(self.rows_path, self.offset)
+        rows, self.offset = read_rows(self.job.rows, self.offset)
         for row in rows:
             report(self.job, row)
 
@@ -205,6 +221,11 @@ class _Process:
         if self.process.returncode == STOPPED:
             return [f"{self.job.label} was told to stop, and saved first: run again and it goes on"]
         tail = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        if self.process.returncode == -signal.SIGKILL:
+            tail.append(
+                "It was killed: because another process of the run failed, which then says so above; or by the system, "
+                f"{memory_advice(self.job)}"
+            )
         return [
             f"{self.job.label} ended with status {self.process.returncode} (log: {self.log_path}):\n" + "\n".join(tail)
         ]

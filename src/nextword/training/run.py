@@ -11,7 +11,7 @@ from typing import Any
 from nextword.config import Params
 from nextword.files import write_json
 from nextword.text.ids import load_ids
-from nextword.training.placement import OnRow, Runs, devices_per_run, find_devices
+from nextword.training.placement import OnRow, Runs
 from nextword.training.worker import Job
 
 
@@ -34,8 +34,6 @@ class Training:
     def __init__(self, params: Params, name: str, ids: Path, out: Path, work: Path) -> None:
         params.require_model(name)
         corpus = load_ids(ids)
-        devices = find_devices(params.train.accelerator)
-        per_run = devices_per_run(params.train, devices)
         digest = hashlib.sha256(
             json.dumps(
                 [params.train.model_dump(mode="json", exclude={"seeds", "max_parallel_runs", "checkpoint_seconds"}),
@@ -46,13 +44,10 @@ class Training:
         ).hexdigest()  # fmt: skip
         self.params, self.name, self.out, self.work = params, name, out, work
         self.jobs = [
-            Job(
-                params=params, model=name, seed=seed, ids=ids, folder=work / name / f"seed-{seed}",
-                accelerator=devices.accelerator, devices=per_run, threads=1, fingerprint=digest,
-            )
+            Job(params=params, model=name, seed=seed, ids=ids, folder=work / name / f"seed-{seed}", fingerprint=digest)
             for seed in params.seeds_of(name)
-        ]  # fmt: skip
-        self._runs = Runs([job for job in self.jobs if _result(job) is None], params.train, devices)
+        ]
+        self._runs = Runs(self.jobs, params.train)
 
     def __enter__(self) -> Training:
         self._runs.__enter__()
@@ -60,6 +55,10 @@ class Training:
 
     def __exit__(self, *error: object) -> None:
         self._runs.__exit__(*error)
+
+    def write_jobs(self) -> list[Path]:
+        """Write the job files of the runs that are not done, for torchrun or SLURM to carry out; not once entered."""
+        return [job.write() for job in self._runs.jobs]
 
     def finish(self, on_row: OnRow) -> dict[str, Any]:
         """Wait for all seeds and gather the results.
@@ -81,7 +80,7 @@ class Training:
             )
         results = []
         for job in self.jobs:
-            result = _result(job)
+            result = job.outcome()
             assert result is not None
             results.append(result)
             shutil.copytree(job.folder / "model", self.out / f"seed-{job.seed}", dirs_exist_ok=True)
@@ -100,14 +99,6 @@ def train_model(params: Params, name: str, ids: Path, out: Path, work: Path, on_
 
 
 _SAME_FOR_ALL_SEEDS = ("num_parameters", "operations_per_token")
-
-
-def _result(job: Job) -> dict[str, Any] | None:
-    try:
-        result: dict[str, Any] = json.loads(job.result.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return result if result.get("fingerprint") == job.fingerprint else None
 
 
 def finish(name: str, report: dict[str, Any], report_path: Path, work: Path) -> None:

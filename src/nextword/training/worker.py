@@ -1,7 +1,13 @@
-"""One training run in a process of its own: ``python -m nextword.training.worker JOB.json``.
+r"""One training run in a process of its own: ``python -m nextword.training.worker JOB.json``.
 
-The stage starts one such process a run (several at once where there are several devices); ``torchrun`` and SLURM may
-start the same command on several nodes. A worker reads its job, trains, and writes into the job's folder:
+The stage starts one such process a run (several at once where there are several devices). ``torchrun`` and SLURM start
+the same command on several nodes, as many processes on each as the job has devices, from job files that
+``python -m pipeline.train NAME --jobs`` writes; slurm/train.sbatch does all of it::
+
+    torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
+        -m nextword.training.worker work/lstm/seed-0/job.json
+
+A worker reads its job, trains, and writes into the job's folder:
 ``progress.jsonl`` (a row every few seconds and at each epoch end), ``best.safetensors``, and, last, ``result.json``.
 It never talks to MLflow.
 """
@@ -9,8 +15,10 @@ It never talks to MLflow.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,14 +39,14 @@ class Job(BaseModel):
     ids: Path
     folder: Path
     """Where progress, weights and result go."""
-    accelerator: str
-    """cpu or cuda."""
-    devices: int
-    """Processes of this run (DDP when more than one)."""
-    threads: int
-    """CPU threads of each process."""
     fingerprint: str
     """Digest of the parameters and the data: a result with the same one need not be computed again."""
+    accelerator: str = "cpu"
+    """cpu or cuda."""
+    devices: int = 1
+    """Processes of this run on each node (DDP when there are more than one in all)."""
+    threads: int = 1
+    """CPU threads of each process."""
 
     @property
     def label(self) -> str:
@@ -50,21 +58,54 @@ class Job(BaseModel):
         """Written last; its presence with the same fingerprint means that the run is done."""
         return self.folder / "result.json"
 
+    @property
+    def rows(self) -> Path:
+        """Rows of progress."""
+        return self.folder / "progress.jsonl"
+
+    def outcome(self) -> dict[str, Any] | None:
+        """The result, once the run is done with these parameters and this data."""
+        try:
+            result: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return result if result.get("fingerprint") == self.fingerprint else None
+
+    def write(self) -> Path:
+        """Write what ``python -m nextword.training.worker`` reads, into the job's folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "job.json"
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return path
+
+    def set_rows_aside(self) -> Path:
+        """Where the rows of an earlier start are, from which a run takes those that it goes on from."""
+        previous = self.rows.with_suffix(".previous")
+        if self.rows.exists():
+            os.replace(self.rows, previous)
+        return previous
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one run; exit status 1 with a message on a user's error."""
+    """Train one run, unless it is done; exit status 1 with a message on a user's error or where memory is short."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
     job = Job.model_validate(json.loads(Path(path).read_text(encoding="utf-8")), strict=False)
+    if job.outcome() is not None:
+        return 0
     from nextword.training.checkpoint import Stopped, end_with_parent
     from nextword.training.fit import fit
+    from nextword.training.memory import memory_advice, ran_out_of_memory
 
     end_with_parent()
     try:
         fit(job)
     except Stopped:
         return STOPPED
-    except ValueError as error:
-        print(f"error: {job.label}: {error}", file=sys.stderr)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        short = ran_out_of_memory(error)
+        if not (short or isinstance(error, ValueError)):
+            raise
+        print(f"error: {job.label}: {memory_advice(job) if short else error}", file=sys.stderr, flush=True)
         return 1
     return 0
 

@@ -109,7 +109,7 @@ def fingerprint(params: Params, model: str, corpus: EncodedCorpus, accelerator: 
             mode="json",
             exclude={
                 "seeds", "max_epochs", "early_stopping_patience", "accelerator", "devices_per_run", "max_parallel_runs",
-                "checkpoint_seconds",
+                "checkpoint_seconds", "accumulate",
             },
         ),
         params.models[model].model_dump(
