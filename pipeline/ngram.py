@@ -26,6 +26,8 @@ def main() -> None:
         run.table([{"order": order, **row} for order, row in report["orders"].items()], "orders.json")
         best = report["models"][report["best"]]["splits"]["test"]["reset"]
         run.metrics({"best_test_perplexity": best["perplexity"]})
+        if params.tracking.register_models:
+            run.log_model("ngram", MODELS / "ngram", IDS)
         print(f"best on valid: {report['best']}, test perplexity {best['perplexity']:.2f}")
 
 

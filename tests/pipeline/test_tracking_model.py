@@ -32,7 +32,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save("data/ids/tokenizer.json")
-    meta = {"vocab_size": len(WORDS), "eos_id": 0, "unk_id": 1, "tokenizer_sha256": "abc"}
+    meta = {"kind": "word", "vocab_size": len(WORDS), "eos_id": 0, "unk_id": 1, "tokenizer_sha256": "abc"}
     Path("data/ids/meta.json").write_text(json.dumps(meta))
     return tmp_path
 
@@ -87,9 +87,9 @@ def test_a_bidirectional_model_scores_and_continues_nothing(trained: Path, monke
 
 
 def test_a_model_of_another_tokenizer(trained: Path) -> None:
-    from nextword.serving import TextModel
+    from nextword.serving import load_text_model
 
     meta = json.loads(Path("data/ids/meta.json").read_text()) | {"tokenizer_sha256": "other"}
     Path("data/ids/meta.json").write_text(json.dumps(meta))
     with pytest.raises(ValueError, match="trained with tokenizer abc"):
-        TextModel.load(Path("models/gru/seed-0"), Path("data/ids"))
+        load_text_model(Path("models/gru/seed-0"), Path("data/ids"))

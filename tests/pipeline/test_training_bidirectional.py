@@ -11,7 +11,7 @@ import torch
 
 from nextword.config import ModelParams, Params
 from nextword.evaluation.neural import evaluate_model, score_split
-from nextword.serving import Sampling, TextModel
+from nextword.serving import Sampling, load_text_model
 from nextword.text.ids import load_ids
 from nextword.training.artifacts import load_model
 from nextword.training.run import train_model
@@ -56,10 +56,10 @@ def test_report_is_that_of_any_model(models: Path, tiny_ids: Path, params: Param
 
 def test_whole_texts_are_scored_and_none_continued(models: Path, tiny_ids: Path) -> None:
     """The score of a text is that of its tokens, each from all the others, whatever stands beside it."""
-    text_model = TextModel.load(models / "seed-0", tiny_ids)
+    text_model = load_text_model(models / "seed-0", tiny_ids)
     texts = ["the cat sees a dog .\n" * n + "the bird" for n in (0, 1, 40)]
     for text, score in zip(texts, text_model.score(texts), strict=True):
-        tokens = torch.tensor(text_model.encode(text))[:, None]
+        tokens = torch.tensor(text_model.vocabulary.encode_lines(text.split("\n")).tolist())[:, None]
         model = load_model(models / "seed-0")
         with torch.inference_mode():
             hidden_NE, _ = model.hidden(tokens, model.initial_state(1))

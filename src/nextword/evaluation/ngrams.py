@@ -10,6 +10,7 @@ import numpy as np
 
 from nextword.config import NgramParams
 from nextword.evaluation.rule import Scorer
+from nextword.files import write_json
 from nextword.ngram import count_ngrams, estimate, sparsity, write_arpa
 from nextword.text.ids import load_ids
 
@@ -20,7 +21,7 @@ def study_ngrams(params: NgramParams, ids: Path, out: Path, nats_out: Path) -> d
     Args:
         params: orders and smoothings.
         ids: folder that ``encode`` wrote.
-        out: receives the model that is best on valid (and its ARPA file).
+        out: receives the model that is best on valid (and its ARPA file), and ``model.json``, its name and tokenizer.
         nats_out: receives ``NAME.SPLIT.reset.npy``, float32 nats per target.
 
     Returns:
@@ -60,6 +61,7 @@ def study_ngrams(params: NgramParams, ids: Path, out: Path, nats_out: Path) -> d
                 best = (valid, name, model)
     if best is not None:
         best[2].save(out)
+        write_json(out / "model.json", {"name": best[1], "tokenizer_sha256": corpus.tokenizer_sha256})
         if params.arpa:
             write_arpa(best[2], corpus.vocabulary, out / "model.arpa")
     out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PACKAGE = Path(__file__).resolve().parents[1]
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "tokenizers", "torch")
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "tokenizers", "torch", "tqdm")
 
 
 def log_pyfunc(
@@ -29,7 +30,7 @@ def log_pyfunc(
         run_id: run that the model comes from.
         experiment_id: its experiment.
         name: of the model, and of its line in the registry.
-        model: folder with ``model.safetensors`` and ``model.json``.
+        model: folder of a seed of a neural model, or of an n-gram model.
         ids: folder with the tokenizer's files.
         register: whether to make a version in the registry.
 
@@ -47,7 +48,10 @@ def log_pyfunc(
         pyfunc.save_model(
             path=str(place),
             python_model=str(Path(__file__).with_name("pyfunc.py")),
-            artifacts={"model": str(model), "ids": str(_copy(ids, TOKENIZER_FILES, Path(scratch) / "ids"))},
+            artifacts={
+                "model": str(_copy(model, _needed(model), Path(scratch) / "trained")),
+                "ids": str(_copy(ids, TOKENIZER_FILES, Path(scratch) / "ids")),
+            },
             code_paths=[str(_copy_code(Path(scratch) / "code" / PACKAGE.name))],
             pip_requirements=[f"{package}=={_version(package)}" for package in REQUIREMENTS],
             signature=_signature(),
@@ -99,13 +103,19 @@ def _signature() -> Any:
                 ParamSpec("max_tokens", "long", sampling.max_tokens),
                 ParamSpec("temperature", "double", sampling.temperature),
                 ParamSpec("top_k", "long", sampling.top_k),
+                ParamSpec("top_p", "double", sampling.top_p),
                 ParamSpec("seed", "long", sampling.seed),
             ]
         ),
     )
 
 
-def _copy(source: Path, files: tuple[str, ...], target: Path) -> Path:
+def _needed(model: Path) -> list[str]:
+    """Files of a model folder; an ARPA file is for other programs, and larger than the model."""
+    return [path.name for path in model.iterdir() if path.is_file() and path.suffix != ".arpa"]
+
+
+def _copy(source: Path, files: Sequence[str], target: Path) -> Path:
     target.mkdir(parents=True)
     for file in files:
         shutil.copyfile(source / file, target / file)

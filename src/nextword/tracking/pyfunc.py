@@ -15,7 +15,7 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from nextword.serving import Sampling, TextModel
+from nextword.serving import Sampling, TextModel, load_text_model
 
 
 class LanguageModel(PythonModel):  # type: ignore[misc, unused-ignore]  # MLflow's class is not typed
@@ -24,8 +24,8 @@ class LanguageModel(PythonModel):  # type: ignore[misc, unused-ignore]  # MLflow
     model: TextModel
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the network and its tokenizer from the artifacts ``model`` and ``ids``."""
-        self.model = TextModel.load(Path(context.artifacts["model"]), Path(context.artifacts["ids"]))
+        """Load the model, neural or n-gram, and its tokenizer from the artifacts ``model`` and ``ids``."""
+        self.model = load_text_model(Path(context.artifacts["model"]), Path(context.artifacts["ids"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score or continue each text.
