@@ -41,10 +41,10 @@ def test_one_class_and_one_entry_train_a_new_cell(tmp_path: Path, tiny_ids: Path
         YAML(typ="safe").dump({"train": train, "models": models, "compare": {"lstm": name, "gru": []}}, file)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "src"), str(tmp_path)])}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.train", name], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    for stage in ("tune", "train"):
+        command = [sys.executable, "-m", f"pipeline.{stage}", name]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "reports" / "train" / f"{name}.json").read_text())
     assert report["kind"] == models[name]["kind"]
     assert {run["engine"] for run in report["runs"]} == {"compiled" if compiler() else "scan"}

@@ -18,6 +18,7 @@ import yaml
 
 from nextword.config import Params, TrainParams, load_params
 from nextword.evaluation import neural
+from nextword.files import write_json
 from nextword.models import build_model
 from nextword.text.ids import load_ids
 from nextword.training import placement
@@ -27,6 +28,7 @@ from nextword.training.cluster import find_cluster
 from nextword.training.memory import memory_advice
 from nextword.training.run import Training, train_model
 from nextword.training.worker import STOPPED, Job
+from nextword.tuning import not_searched
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -205,6 +207,8 @@ def test_the_sbatch_file_trains_requeues_and_goes_on(
     params = load_params(project / "params.yaml")
     path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | slurm(2) | programs(tmp_path / "bin", srun=SRUN, scontrol=SCONTROL)
+
+    write_json(project / "reports" / "tune" / "lstm.json", not_searched("lstm"))
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -55,7 +55,9 @@ class Run:
         self.validated: list[torch.Tensor] = []
 
     def epoch(self, valid_loss: float, steps: int = 4) -> None:
-        trainer: Any = SimpleNamespace(callback_metrics={"valid_nats_per_target": torch.tensor(valid_loss)})
+        trainer: Any = SimpleNamespace(
+            accumulate_grad_batches=1, callback_metrics={"valid_nats_per_target": torch.tensor(valid_loss)}
+        )
         self.iterates.append([])
         for _ in range(steps):
             self.optimizer.zero_grad()

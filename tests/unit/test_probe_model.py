@@ -143,4 +143,4 @@ def test_command_line_says_what_is_wrong(
     assert code == 1 and message.startswith("error: ") and "dvc repro encode" in message
     for wrong in ([], ["prob"], ["probe"], ["probe", str(tmp_path), "--split", "dev"]):
         code, message = run(*wrong)
-        assert code == 2 and "usage: python -m nextword" in message
+        assert code == 2 and "usage: nextword" in message
