@@ -21,6 +21,8 @@ VARIANTS = {
     "nnlm_direct": {"kind": "nnlm", "window": 2, "direct_connections": True, "tie_weights": False},
     "deep_projected": {"kind": "lstm", "num_layers": 3, "hidden_size": 9},
     "untied": {"kind": "gru", "tie_weights": False, "hidden_size": 9},
+    "adaptive_softmax": {"kind": "gru", "tie_weights": False, "hidden_size": 9, "adaptive_softmax": (5, 12)},
+    "nnlm_adaptive": {"kind": "nnlm", "window": 2, "tie_weights": False, "adaptive_softmax": (9,)},
     **{
         f"{kind}_{connection}": {"kind": kind, "connection": connection, **DEEP}
         for kind in ("rnn", "lstm", "gru")

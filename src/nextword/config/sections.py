@@ -80,6 +80,10 @@ class ModelParams(Section):
     """NNLM only: Bengio's optional linear map from the embeddings to the output."""
     tie_weights: bool = True
     """Share the input embedding with the output layer (Press & Wolf 2017; Inan et al. 2017)."""
+    adaptive_softmax: Annotated[tuple[Count, ...], AsTuple, Field(min_length=1)] | None = None
+    """Cutoffs in the vocabulary, for a large one: the types before the first are predicted one by one, those from each
+    cutoff to the next as members of a cluster, with ever narrower vectors (Grave 2017). They should come by frequency,
+    as those of tokenizers word and char do. Needs tie_weights: false; null is the plain softmax."""
     connection: Literal["plain", "residual", "highway", "dense"] = "plain"
     """What a layer reads: the layer below; that plus what the layer below read (He 2015); a gated mixture of the two
     (Srivastava 2015); the outputs of all layers below (Huang 2017)."""

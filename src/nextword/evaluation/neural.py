@@ -73,7 +73,9 @@ def head(split: Split, num_tokens: int) -> Split:
     """The first lines of a split that hold at least ``num_tokens`` tokens (all of it where it is shorter)."""
     if num_tokens >= split.num_tokens:
         return split
-    end = int(split.line_starts[np.searchsorted(split.line_starts, num_tokens)])
+    end = num_tokens
+    while split.ids[end - 1] != split.eos_id:  # no look at all the lines: the split may be long
+        end += 1
     documents = split.document_starts
     inside = documents[documents < end]
     return replace(
@@ -81,7 +83,7 @@ def head(split: Split, num_tokens: int) -> Split:
         name=f"{split.name}_sample",
         ids=split.ids[:end],
         document_starts=np.append(inside, end).astype(np.int64),
-        num_lines=int(np.searchsorted(split.line_starts, end)),
+        num_lines=int(np.count_nonzero(split.ids[:end] == split.eos_id)),
         num_words=0,  # not known for a part
         num_bytes=0,
     )

@@ -35,8 +35,7 @@ class Scorer:
     def __init__(self, corpus: EncodedCorpus, split: Split) -> None:
         self.split = split
         self.targets = np.asarray(split.ids)
-        counts = np.bincount(corpus["train"].ids, minlength=corpus.vocab_size)
-        self.target_counts = counts[self.targets]
+        self.target_counts = corpus.train_counts[self.targets]
         starts = np.repeat(split.line_starts[:-1], np.diff(split.line_starts))
         self.positions = np.arange(len(self.targets)) - starts + 1
         self.oov = np.zeros(len(self.targets), bool) if corpus.unk_id is None else self.targets == corpus.unk_id

@@ -44,10 +44,24 @@ def check_model(params: ModelParams) -> None:
     if useless:
         keys = " and no ".join(f"`{key}`" for key in useless)
         raise ValueError(f"kind {params.kind} has no {keys}; leave that out")
+    _check_output(params)
     if params.kind == "nnlm":
         _check_nnlm(params)
     else:
         _check_recurrent(params)
+
+
+def _check_output(params: ModelParams) -> None:
+    cutoffs = params.adaptive_softmax
+    if cutoffs is None:
+        return
+    if list(cutoffs) != sorted(set(cutoffs)):
+        raise ValueError(f"adaptive_softmax {list(cutoffs)} must rise, e.g. [2000, 20000]")
+    if params.tie_weights:
+        raise ValueError(
+            "adaptive_softmax has narrower vectors for rare words than the embedding, which cannot be tied to it; "
+            "set tie_weights: false"
+        )
 
 
 def _check_nnlm(params: ModelParams) -> None:
@@ -80,8 +94,13 @@ def build_model(params: ModelParams, vocab_size: int, eos_id: int) -> LanguageMo
     """Build an untrained model; its weights are drawn from torch's global generator.
 
     Raises:
-        ValueError: as :func:`check_model`.
+        ValueError: as :func:`check_model`, or the vocabulary ends before a cutoff of ``adaptive_softmax``.
     """
     check_model(params)
+    if params.adaptive_softmax is not None and params.adaptive_softmax[-1] >= vocab_size:
+        raise ValueError(
+            f"adaptive_softmax {list(params.adaptive_softmax)}: the vocabulary has {vocab_size} types; take cutoffs "
+            "below that, or leave adaptive_softmax out"
+        )
     build = BidirectionalLM if params.bidirectional else MODELS[params.kind]
     return build(params, vocab_size, eos_id)

@@ -84,6 +84,11 @@ class BidirectionalLM(LanguageModel):
         hidden_NE, penalty, state = next(self._parts(tokens_TB, state, len(tokens_TB)))
         return self.output.sum_nats(hidden_NE, tokens_TB.reshape(-1)), penalty, state
 
+    def score(self, tokens_TB: Tensor, state: BidirectionalState) -> tuple[Tensor, BidirectionalState]:
+        """As in the base class, with the right context of the whole window, however long."""
+        log_prob, _, state = self.score_and_rank(tokens_TB, state)
+        return log_prob, state
+
     def score_and_rank(self, tokens_TB: Tensor, state: BidirectionalState) -> tuple[Tensor, Tensor, BidirectionalState]:
         """As in the base class, with the right context of the whole window, however long.
 

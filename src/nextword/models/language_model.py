@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nextword.config import ModelParams
 from nextword.models.cells import CellState
 from nextword.models.output import SoftmaxOutput
+from nextword.models.output_adaptive import AdaptiveSoftmaxOutput
 from nextword.models.regularizers import EmbeddingDropout, build_dropout
 from nextword.models.stack import RecurrentStack, StackOutput
 
@@ -30,7 +31,7 @@ class LanguageModel(nn.Module):
     embedding: nn.Embedding
     projection: nn.Module
     """From what the hidden part hands over to the embedding size, where a tied output layer needs it; else nothing."""
-    output: SoftmaxOutput
+    output: SoftmaxOutput | AdaptiveSoftmaxOutput
 
     @property
     def engine(self) -> str:
@@ -48,20 +49,21 @@ class LanguageModel(nn.Module):
         """Make ``projection`` and ``output``, then draw the weights: embedding, output, projection, recurrent stacks.
 
         Args:
-            params: sizes, tying, ``init_scale``.
+            params: sizes, tying, ``adaptive_softmax``, ``init_scale``.
             vocab_size: V.
             width: of what the hidden part hands over.
         """
         project = params.tie_weights and width != params.embedding_size
         self.projection = nn.Linear(width, params.embedding_size, bias=False) if project else nn.Identity()
         embedding = cast(nn.Parameter, self.embedding.weight)
-        self.output = SoftmaxOutput(
-            vocab_size,
-            params.embedding_size if params.tie_weights else width,
-            tied=embedding if params.tie_weights else None,
-        )
-        for weight in [embedding] if params.tie_weights else [embedding, self.output.weight]:
-            nn.init.uniform_(weight, -(params.init_scale or 0.1), params.init_scale or 0.1)
+        if params.adaptive_softmax is not None:
+            self.output = AdaptiveSoftmaxOutput(vocab_size, width, params.adaptive_softmax)
+        elif params.tie_weights:
+            self.output = SoftmaxOutput(vocab_size, params.embedding_size, tied=embedding)
+        else:
+            self.output = SoftmaxOutput(vocab_size, width)
+        nn.init.uniform_(embedding, -(params.init_scale or 0.1), params.init_scale or 0.1)
+        self.output.initialize(params.init_scale)
         for weight in self.projection.parameters():
             nn.init.uniform_(weight, -(params.init_scale or width**-0.5), params.init_scale or width**-0.5)
         for part in self.children():
@@ -94,8 +96,11 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def operations_per_token(self) -> dict[str, int]:
-        """Floating-point operations of the matrix products for one token forward (a multiply-add counts two)."""
-        last = [self.output.weight, *self.projection.parameters()]
+        """Floating-point operations of the matrix products for one token forward (a multiply-add counts two).
+
+        Of an adaptive softmax those of the whole distribution, though training computes no cluster without a target.
+        """
+        last = [p for part in (self.output, self.projection) for p in part.parameters() if p.dim() == 2]
         apart = {id(weight) for weight in [self.embedding.weight, *last]}
         hidden = 2 * sum(p.numel() for p in self.parameters() if p.dim() == 2 and id(p) not in apart)
         output = 2 * sum(weight.numel() for weight in last)
@@ -112,8 +117,8 @@ class LanguageModel(nn.Module):
 
     def score(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Log-probability in nats of each token given all before it, (T, B), and the state after the last one."""
-        log_prob, _, state = self.score_and_rank(tokens_TB, state)
-        return log_prob, state
+        hidden_NE, state = self.hidden(tokens_TB, state)
+        return self.output.target_log_prob(hidden_NE, tokens_TB.reshape(-1)).view(tokens_TB.shape), state
 
     def score_and_rank(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
         """As :meth:`score`, with the number of types that the model holds more probable than each token, (T, B)."""

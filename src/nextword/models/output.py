@@ -51,7 +51,8 @@ class _SumCrossEntropy(torch.autograd.Function):
             torch.mm(d, weight, out=grad_hidden[start : start + size])
             part = torch.mm(d.t(), h)
             grad_weight = part.to(weight_VE.dtype) if grad_weight is None else grad_weight.add_(part)
-        assert grad_weight is not None
+        if grad_weight is None:  # no targets
+            grad_weight = torch.zeros_like(weight_VE)
         ctx.spent = False
         ctx.save_for_backward(grad_hidden.to(hidden_NE.dtype), grad_weight, grad_bias)
         return total.to(bias_V.dtype)
@@ -92,6 +93,12 @@ class SoftmaxOutput(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab_size, embedding_size)) if tied is None else tied
         self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self._tied = tied is not None
+
+    def initialize(self, scale: float | None) -> None:
+        """Draw W from U(-scale, scale), 0.1 where that is None; one that is tied is the embedding's to draw."""
+        if not self._tied:
+            nn.init.uniform_(self.weight, -(scale or 0.1), scale or 0.1)
 
     def sum_nats(self, hidden_NE: Tensor, targets_N: Tensor) -> Tensor:
         """Sum of ``-log p(target)`` in nats, differentiable; a scalar."""
@@ -104,6 +111,10 @@ class SoftmaxOutput(nn.Module):
     def log_prob(self, hidden_NE: Tensor) -> Tensor:
         """Log-probability of every type, (N, V)."""
         return torch.log_softmax(linear(hidden_NE, self.weight, self.bias), dim=-1)
+
+    def target_log_prob(self, hidden_NE: Tensor, targets_N: Tensor) -> Tensor:
+        """Log-probability of each target in nats, (N,)."""
+        return self.score(hidden_NE, targets_N)[0]
 
     def score(self, hidden_NE: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of each target in nats, (N,), and how many types are more probable than it, (N,)."""

@@ -52,7 +52,8 @@ def matched_size(params: ModelParams) -> int:
 
 def _recurrent(params: ModelParams, size: int) -> int:
     with torch.device("meta"):  # counted, never filled
-        model = build_model(params.model_copy(update={"hidden_size": size}), 2, 0)
+        alike = params.model_copy(update={"hidden_size": size, "adaptive_softmax": None})
+        model = build_model(alike, 2, 0)
     return model.num_parameters()["recurrent"]
 
 

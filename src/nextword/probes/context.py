@@ -85,12 +85,11 @@ def context_use(
     places = draw_targets(split, lengths[-1], params.targets, rng)
     targets = split.ids[places].astype(np.int64)
     context_NL = split.ids[places[:, None] - np.arange(lengths[-1], 0, -1)].astype(np.int64)
-    train_counts = np.bincount(corpus["train"].ids, minlength=corpus.vocab_size)
 
     shorter = lengths[:-1]
     total = 1 + len(lengths) + 3 * len(shorter)
     nats = {("document", 0): document_nats(model, split, places)}
-    for treatment, length, sequence_NT in _conditions(context_NL, lengths, train_counts, rng):
+    for treatment, length, sequence_NT in _conditions(context_NL, lengths, corpus.train_counts, rng):
         if progress is not None:
             progress(len(nats), total)
         nats[treatment, length] = sequence_nats(model, sequence_NT, targets)

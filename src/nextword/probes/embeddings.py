@@ -240,7 +240,7 @@ def word_map(space: WordSpace, count: int, method: Literal["tsne", "pca"]) -> di
         components; ``trustworthiness`` of t-SNE, the share of neighbourhoods that are kept (Venna & Kaski 2001; 1 is
         all, about 0.5 chance), else None. Fewer than four words have no map: ``words`` is empty.
     """
-    counts = np.bincount(space.corpus["train"].ids, minlength=space.corpus.vocab_size)
+    counts = space.corpus.train_counts
     named = [i for i in np.argsort(-counts, kind="stable") if i not in space.nameless and counts[i] > 0]
     chosen = [i for i in named if any(map(str.isalpha, space.corpus.vocabulary[i]))][:count]
     if len(chosen) < 4:

@@ -28,6 +28,9 @@ IDS_FILES = frozenset([*_OF_SPLIT, "tokenizer.json", "vocabulary.json", "meta.js
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 
+COUNTED_IDS = 1 << 20
+"""Ids that are counted at a time."""
+
 
 def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
     """The smallest unsigned type that holds ids below ``vocab_size``."""
@@ -132,6 +135,14 @@ class EncodedCorpus:
         types = json.loads((self.folder / "vocabulary.json").read_text(encoding="utf-8"))
         assert isinstance(types, list) and len(types) == self.vocab_size
         return types
+
+    @cached_property
+    def train_counts(self) -> npt.NDArray[np.int64]:
+        """Occurrences in train by type, (vocab_size,); the ids are read piece by piece."""
+        ids, counts = self["train"].ids, np.zeros(self.vocab_size, np.int64)
+        for start in range(0, len(ids), COUNTED_IDS):
+            counts += np.bincount(ids[start : start + COUNTED_IDS], minlength=self.vocab_size)
+        return counts
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
