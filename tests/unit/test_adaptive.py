@@ -12,7 +12,7 @@ import torch
 from adaptive_fixtures import KINDS, build, dynamic, make_corpus, one_document, plain_nats
 
 from nextword.evaluation.adaptive import cache
-from nextword.evaluation.adaptive.cache import cache_log_prob, mix
+from nextword.evaluation.adaptive.cache import cache_log_prob, mix_cache
 from nextword.evaluation.adaptive.dynamic import Rule, documents, gradient_scale, score_dynamically
 from nextword.evaluation.neural import head, score_split
 from nextword.text import EncodedCorpus
@@ -51,9 +51,9 @@ def test_cache_is_its_definition(
 def test_mixture_by_hand() -> None:
     nats = -np.log([0.5, 0.2, 0.25])
     log_cache = np.array([math.nan, math.log(0.6), -math.inf])
-    np.testing.assert_allclose(mix(nats, log_cache, 0.25), -np.log([0.5, 0.75 * 0.2 + 0.25 * 0.6, 0.75 * 0.25]))
-    np.testing.assert_array_equal(mix(nats, log_cache, 0.0), nats)
-    nothing = mix(np.array([np.inf, np.inf, np.inf]), np.array([math.nan, math.log(0.5), -math.inf]), 0.5)
+    np.testing.assert_allclose(mix_cache(nats, log_cache, 0.25), -np.log([0.5, 0.75 * 0.2 + 0.25 * 0.6, 0.75 * 0.25]))
+    np.testing.assert_array_equal(mix_cache(nats, log_cache, 0.0), nats)
+    nothing = mix_cache(np.array([np.inf, np.inf, np.inf]), np.array([math.nan, math.log(0.5), -math.inf]), 0.5)
     np.testing.assert_allclose(nothing, [np.inf, math.log(4), np.inf])
 
 
@@ -65,7 +65,7 @@ def test_mixture_is_a_distribution(corpus: EncodedCorpus) -> None:
         ids[place] = word
         changed = one_document(test, ids)
         (log_cache,) = cache_log_prob(model, changed, 20, [1.0], 1)
-        total += math.exp(-mix(plain_nats(model, changed), log_cache, 0.3)[place])
+        total += math.exp(-mix_cache(plain_nats(model, changed), log_cache, 0.3)[place])
     assert total == pytest.approx(1.0, abs=1e-6)
 
 
@@ -148,7 +148,7 @@ def test_nothing_learned_is_the_plain_score(corpus: EncodedCorpus, params: dict[
     np.testing.assert_allclose(np.concatenate(nats), plain, rtol=1e-6)
     np.testing.assert_array_equal(np.concatenate(ranks), plain_ranks)
     (log_cache,) = cache_log_prob(model, test, 20, [1.0], 2)
-    np.testing.assert_array_equal(mix(plain, log_cache, 0.0), plain)
+    np.testing.assert_array_equal(mix_cache(plain, log_cache, 0.0), plain)
 
 
 def test_documents_and_the_model_stay_apart(corpus: EncodedCorpus) -> None:
@@ -173,7 +173,7 @@ def test_repeated_text_gains(corpus: EncodedCorpus) -> None:
     scale = gradient_scale(model, corpus["train"], 10)
     learned = score_dynamically(model, split.ids, Rule(0.02, 10, 0.0), scale)[0]
     (log_cache,) = cache_log_prob(model, split, 100, [1.0], 1)
-    for adapted in (learned, mix(plain, log_cache, 0.5)):
+    for adapted in (learned, mix_cache(plain, log_cache, 0.5)):
         assert adapted[-40:].mean() < plain[-40:].mean() - 0.2
     assert learned[:10] == pytest.approx(plain[:10], rel=1e-6)
 
@@ -191,6 +191,6 @@ def test_an_overflowed_state_leaves_the_model_alone(corpus: EncodedCorpus) -> No
     test = corpus["test"]
     (log_cache,) = cache_log_prob(model, test, 20, [1.0], 2)
     plain = plain_nats(model, test)
-    mixed = mix(plain, log_cache, 0.2)
+    mixed = mix_cache(plain, log_cache, 0.2)
     assert not np.isnan(mixed).any() and np.isnan(log_cache).mean() > 0.5
     np.testing.assert_array_equal(mixed[np.isnan(log_cache)], plain[np.isnan(log_cache)])

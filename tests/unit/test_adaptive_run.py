@@ -13,7 +13,7 @@ from adaptive_fixtures import build, dynamic, make_corpus, plain_nats
 from nextword.config import EvaluateParams, ModelParams, Params, TrainParams
 from nextword.config.comparison import AdaptiveParams, CacheParams, DynamicParams
 from nextword.evaluation.adaptive import score_adaptively
-from nextword.evaluation.adaptive.cache import cache_log_prob, choose_cache, mix
+from nextword.evaluation.adaptive.cache import cache_log_prob, choose_cache, mix_cache
 from nextword.evaluation.adaptive.dynamic import Rule, gradient_scale
 from nextword.evaluation.neural import evaluate_model, head
 from nextword.evaluation.rule import Scorer
@@ -51,13 +51,14 @@ def test_settings_are_the_best_of_the_grid_on_valid(corpus: EncodedCorpus) -> No
 
     chosen = choose_cache(model, sample, plain[3, "valid"][: sample.num_tokens], params.cache, 2)  # type: ignore[arg-type]
     assert found[3]["cache"].settings == chosen
+    own = plain_nats(model, sample)
     totals = {
-        (theta, weight): mix(plain_nats(model, sample), cache_log_prob(model, sample, 15, [theta], 2)[0], weight).sum()
+        (theta, weight): mix_cache(own, cache_log_prob(model, sample, 15, [theta], 2)[0], weight).sum()
         for theta in (0.1, 1.0, 5.0) for weight in (0.05, 0.3, 0.6)
     }  # fmt: skip
     assert (chosen["theta"], chosen["weight"]) == min(totals, key=lambda key: totals[key])
     (log_cache,) = cache_log_prob(model, corpus["valid"], 15, [chosen["theta"]], 2)
-    expected = mix(plain[3, "valid"], log_cache, chosen["weight"])
+    expected = mix_cache(plain[3, "valid"], log_cache, chosen["weight"])
     np.testing.assert_allclose(found[3]["cache"].scores["valid"][0], expected, rtol=1e-6)
 
     scale = gradient_scale(model, splits["train_head"], 7)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from nextword.allocator import keep_freed_memory
 from nextword.config import Params
-from nextword.evaluation.adaptive import Adapted, score_adaptively
+from nextword.evaluation.adaptive import score_adaptively
 from nextword.evaluation.rule import Scorer
 from nextword.models.language_model import LanguageModel
 from nextword.text.ids import EncodedCorpus, Split, load_ids
 from nextword.text.streams import SEGMENT_STEPS, segment_windows
-from nextword.training.artifacts import load_description, load_model
+from nextword.training.artifacts import ModelDescription, load_description, load_model
 from nextword.training.placement import find_devices
 
 Protocol = Literal["stateful", "reset"]
@@ -116,11 +116,10 @@ def evaluate_model(
         "valid": corpus["valid"],
         "test": corpus["test"],
     }
-    sample = head(corpus["valid"], params.evaluate.adaptive.tune_tokens)
+    sample = head(splits["valid"], params.evaluate.adaptive.tune_tokens)
     scorers = {key: Scorer(corpus, split) for key, split in (splits | {"valid_sample": sample}).items()}
     seeds = params.seeds_of(name)
-    for seed in seeds:
-        _check_tokenizer(models / f"seed-{seed}", corpus)
+    trained = [_checked(models / f"seed-{seed}", corpus) for seed in seeds]
     devices = find_devices(params.train.accelerator)
     nats_out.mkdir(parents=True, exist_ok=True)
 
@@ -138,46 +137,29 @@ def evaluate_model(
     with ThreadPoolExecutor(len(devices.cores) if devices.accelerator == "cpu" else 1) as pool:
         results = dict(zip(tasks, pool.map(score, tasks), strict=True))
         nats = {(seed, key): results[seed, key, "stateful"][0] for seed in seeds for key in splits}
-        adapted = _adapt(params, models, loaded, corpus, nats, pool.map)
+        adaptive, adapted = params.evaluate.adaptive, {}
+        if loaded[seeds[0]].left_to_right and trained[0].params.group in adaptive.groups:
+            train_head = head(corpus["train"], adaptive.tune_tokens)
+            parts = {"valid": splits["valid"], "test": splits["test"], "valid_sample": sample, "train_head": train_head}
+            adapted = score_adaptively(loaded, parts, nats, adaptive, params.evaluate.batch_size, pool.map)
     runs = []
     for seed in seeds:
         result = {key: {protocol: results[seed, key, protocol][1] for protocol in PROTOCOLS} for key in splits}
-        adaptive: dict[str, Any] = {}
+        ways: dict[str, Any] = {}
         for way, one in adapted.get(seed, {}).items():
-            adaptive[way] = {"settings": one.settings, "splits": {}}
+            ways[way] = {"settings": one.settings, "splits": {}}
             for key, (scored, ranks) in one.scores.items():
                 np.save(nats_out / f"seed-{seed}.{key}.{way}.npy", scored)
-                adaptive[way]["splits"][key] = scorers[key].summarize(scored, ranks)
-        runs.append({"seed": seed, "splits": result, "adaptive": adaptive})
+                ways[way]["splits"][key] = scorers[key].summarize(scored, ranks)
+        runs.append({"seed": seed, "splits": result, "adaptive": ways})
         on_result(seed, runs[-1])
     return {"model": name, "kind": params.models[name].kind, "runs": runs}
 
 
-def _adapt(
-    params: Params,
-    folder: Path,
-    models: dict[int, LanguageModel],
-    corpus: EncodedCorpus,
-    nats: dict[tuple[int, str], NDArray[np.float32]],
-    run: Callable[..., Any],
-) -> dict[int, dict[str, Adapted]]:
-    """The seeds by all ways to adapt, where the model's group is scored so."""
-    adaptive = params.evaluate.adaptive
-    seed, model = next(iter(models.items()))
-    if not model.left_to_right or load_description(folder / f"seed-{seed}").params.group not in adaptive.groups:
-        return {}
-    splits = {
-        "valid": corpus["valid"],
-        "test": corpus["test"],
-        "valid_sample": head(corpus["valid"], adaptive.tune_tokens),
-        "train_head": head(corpus["train"], adaptive.tune_tokens),
-    }
-    return score_adaptively(models, splits, nats, adaptive, params.evaluate.batch_size, run)
-
-
-def _check_tokenizer(folder: Path, corpus: EncodedCorpus) -> None:
+def _checked(folder: Path, corpus: EncodedCorpus) -> ModelDescription:
     description = load_description(folder)
     if description.tokenizer_sha256 != corpus.tokenizer_sha256:
         raise ValueError(
             f"{folder} was trained with another tokenizer than {corpus.folder} has; train it again (dvc repro does)"
         )
+    return description

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nextword.config.comparison import CacheParams
+from nextword.evaluation.combination import mix
 from nextword.models.language_model import LanguageModel
 from nextword.text.ids import Split
 from nextword.text.streams import SEGMENT_STEPS, segment_windows
@@ -81,7 +82,7 @@ def _look_up(hidden_TBE: Tensor, keys_SBE: Tensor, words_SB: Tensor, size: int, 
     return torch.stack(found)
 
 
-def mix(nats: Nats, log_cache: Nats, weight: float) -> NDArray[np.float64]:
+def mix_cache(nats: Nats, log_cache: Nats, weight: float) -> NDArray[np.float64]:
     """``-log((1 - weight) p + weight p_cache)``, (N,); the model alone where the cache says nothing.
 
     Args:
@@ -89,12 +90,8 @@ def mix(nats: Nats, log_cache: Nats, weight: float) -> NDArray[np.float64]:
         log_cache: (N,) of :func:`cache_log_prob`.
         weight: of the cache, from 0 to below 1.
     """
-    plain = np.asarray(nats, np.float64)
-    if weight == 0.0:
-        return plain
     silent = np.isnan(log_cache)
-    found = math.log(weight) + np.where(silent, -math.inf, log_cache)
-    return np.where(silent, plain, -np.logaddexp(math.log1p(-weight) - plain, found))
+    return np.where(silent, nats, mix([nats, np.where(silent, math.inf, -log_cache)], [1.0 - weight, weight]))
 
 
 def choose_cache(
@@ -103,6 +100,6 @@ def choose_cache(
     """``theta`` and ``weight`` of the grid with the fewest nats on ``sample``, whose plain nats are given."""
     log_cache = cache_log_prob(model, sample, params.size, params.thetas, batch_size)
     grid = list(product(range(len(params.thetas)), params.weights))
-    totals = [mix(nats, log_cache[i], weight).sum() for i, weight in grid]
+    totals = [mix_cache(nats, log_cache[i], weight).sum() for i, weight in grid]
     i, weight = grid[int(np.argmin(totals))]
     return {"theta": params.thetas[i], "weight": weight, "size": params.size}

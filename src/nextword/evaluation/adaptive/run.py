@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextword.config.comparison import AdaptiveParams, CacheParams, DynamicParams
-from nextword.evaluation.adaptive.cache import cache_log_prob, choose_cache, mix
+from nextword.evaluation.adaptive.cache import cache_log_prob, choose_cache, mix_cache
 from nextword.evaluation.adaptive.dynamic import Rule, Scores, documents, gradient_scale, score_dynamically
 from nextword.models.language_model import LanguageModel
 from nextword.text.ids import Ids, Split
@@ -77,7 +77,7 @@ def _cached(
         scores: dict[str, tuple[NDArray[np.float32], NDArray[np.int32] | None]] = {}
         for key in ("valid", "test"):
             (log_cache,) = cache_log_prob(model, splits[key], params.size, [theta], batch_size)
-            scores[key] = mix(plain[seed, key], log_cache, weight).astype(np.float32), None
+            scores[key] = mix_cache(plain[seed, key], log_cache, weight).astype(np.float32), None
         return Adapted(settings, scores)
 
     return run(adapt, models)
