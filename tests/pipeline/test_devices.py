@@ -335,7 +335,7 @@ def test_in_an_allocation_but_not_by_srun(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_batch_that_cannot_be_cut_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"batch_size 20 does not divide by 2 processes times accumulate 4"):
+    with pytest.raises(ValueError, match=r"batch_size 20 does not divide by 2 devices times accumulate 4"):
         TrainParams(batch_size=20, accumulate=2).model_copy(update={"accumulate": 4}).require_parts(2)
     with pytest.raises(ValueError, match=r"take a multiple of 3"):
         TrainParams(batch_size=20, accumulate=3)

@@ -233,7 +233,7 @@ def test_placement() -> None:
     assert devices_per_run(everything, gpus) == 4
     with pytest.raises(ValueError, match="this machine has 2"):
         devices_per_run(params.model_copy(update={"devices_per_run": 4}), cpu)
-    with pytest.raises(ValueError, match="batch_size 20 does not divide by the 3 devices"):
+    with pytest.raises(ValueError, match="batch_size 20 does not divide by 3 devices"):
         devices_per_run(everything, Devices("cuda", (0,), 3))
 
 

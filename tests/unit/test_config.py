@@ -50,7 +50,7 @@ def test_seeds_of_a_model_override_the_common_ones(tmp_path: Path) -> None:
         ("train: {}\n", "models: missing"),
         (
             MINIMAL + "train: {batch_size: 20, devices_per_run: 3}\n",
-            "batch_size 20 does not divide by devices_per_run 3",
+            "batch_size 20 does not divide by 3 devices",
         ),
         (MINIMAL + "train: {seeds: [1, 1]}\n", "seeds .* repeat"),
         (MINIMAL + "train: {seeds: []}\n", "at least one seed"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from nextword.config.base import AsTuple, Count, Fraction, NonNegative, Positive, Section, Seed
 from nextword.config.comparison import (
@@ -27,6 +27,9 @@ def _distinct_seeds(value: Any) -> Any:
     if len(set(map(str, value))) != len(value):
         raise ValueError(f"seeds {list(value)} repeat; each seed may be given once")
     return tuple(value)
+
+
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_distinct_seeds)]
 
 
 # ------------------------------------------------------------------------------------------- n-grams
@@ -122,15 +125,10 @@ class ModelParams(Section):
     pass: memory for time, the same numbers. null keeps all."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of the schedule."""
-    seeds: tuple[Seed, ...] | None = None
+    seeds: Seeds | None = None
     """Seeds of this model; null takes ``train.seeds``."""
     max_epochs: Count | None = None
     """Epochs of this model; null takes ``train.max_epochs``."""
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return _distinct_seeds(value)
 
 
 class ScheduleParams(Section):
@@ -150,7 +148,7 @@ class ScheduleParams(Section):
 class TrainParams(Section):
     """Conditions that are the same for every model."""
 
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     batch_size: Count = 20
     """Parallel streams over all devices together; must divide by ``devices_per_run``."""
     bptt: Count = 35
@@ -183,27 +181,17 @@ class TrainParams(Section):
     max_parallel_runs: Count | None = None
     """Upper bound for the runs at once; null: as many as there are devices."""
 
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return _distinct_seeds(value)
-
     @model_validator(mode="after")
     def _divides(self) -> TrainParams:
-        if self.devices_per_run != "all" and self.batch_size % self.devices_per_run:
-            raise ValueError(
-                f"batch_size {self.batch_size} does not divide by devices_per_run {self.devices_per_run}; "
-                f"take a multiple of {self.devices_per_run}"
-            )
-        return self.require_parts(1)
+        return self.require_parts(1 if self.devices_per_run == "all" else self.devices_per_run)
 
-    def require_parts(self, processes: int) -> TrainParams:
-        """Raise ValueError where the batch cannot be cut alike for so many processes; else return itself."""
-        if self.batch_size % (processes * self.accumulate):
-            parts = f"{processes} processes" + (f" times accumulate {self.accumulate}" if self.accumulate > 1 else "")
+    def require_parts(self, devices: int) -> TrainParams:
+        """Raise ValueError where the batch cannot be cut alike for so many devices; else return itself."""
+        if self.batch_size % (devices * self.accumulate):
+            parts = f"{devices} devices" + (f" times accumulate {self.accumulate}" if self.accumulate > 1 else "")
             raise ValueError(
                 f"batch_size {self.batch_size} does not divide by {parts}; "
-                f"take a multiple of {processes * self.accumulate}"
+                f"take a multiple of {devices * self.accumulate}"
             )
         return self
 

@@ -68,11 +68,7 @@ def devices_per_run(params: TrainParams, devices: Devices) -> int:
         raise ValueError(
             f"devices_per_run is {wanted} and this machine has {devices.num_devices} ({devices.accelerator})"
         )
-    if params.batch_size % wanted:
-        raise ValueError(
-            f"batch_size {params.batch_size} does not divide by the {wanted} devices of a run; "
-            f"take a multiple of {wanted}"
-        )
+    params.require_parts(wanted)
     return wanted
 
 
