@@ -5,7 +5,6 @@ Shapes: T time steps, B columns.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from nextword.probes.step_costs import allocated, bytes_per_token, counted_by_to
 from nextword.stage import Progress
 from nextword.text.ids import EncodedCorpus, Ids, load_ids
 from nextword.text.streams import Columns
+from nextword.training.brief import product_type, update, window_loss
 from nextword.training.fit import resolve_precision
 from nextword.training.module import LanguageModelModule
 from nextword.training.placement import find_devices
@@ -37,7 +37,6 @@ PEAK_SIZE = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices whose product is the peak."""
 BACKWARD = 2
 """Operations of the backward pass over those of the forward pass: gradients of inputs and of weights."""
-_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.bfloat16}
 
 
 def throughput(
@@ -70,7 +69,7 @@ def throughput(
     machine = find_devices(train.accelerator)
     kind = machine.accelerator
     counts = _device_counts(params, machine.num_devices if kind == "cpu" else 1, kind)
-    precision = resolve_precision(train.precision, kind)
+    precision, low = resolve_precision(train.precision, kind), product_type(train.precision, kind)
     corpus = load_ids(ids)
     found = networks(params.embedding_size, params.hidden_size)
     points = [(batch, count) for count in counts for batch in params.batch_sizes]
@@ -79,12 +78,10 @@ def throughput(
     rows: list[dict[str, Any]] = []
     for count in counts:
         with _threads(count, kind):
-            peaks[count] = peak_operations(kind, _TYPES[precision], params.seconds)
+            peaks[count] = peak_operations(kind, low, params.seconds)
     for batch, count in points:
         with _threads(count, kind):
-            trainings = {
-                name: Training(model, corpus, train, kind, _TYPES[precision], batch) for name, model in found.items()
-            }
+            trainings = {name: Training(model, corpus, train, kind, low, batch) for name, model in found.items()}
             speeds: dict[str, list[float]] = {name: [] for name in found}
             names = list(found)
             for repeat in range(params.repeats):
@@ -101,7 +98,7 @@ def throughput(
                 "share_of_peak": operations * median(speeds[name]) / peaks[count],
             })  # fmt: skip
     with _threads(1, kind):
-        described = {name: _describe(model, corpus, train, kind, _TYPES[precision]) for name, model in found.items()}
+        described = {name: _describe(model, corpus, train, kind, low) for name, model in found.items()}
     return {
         "device": kind if kind == "cpu" else torch.cuda.get_device_name(0),
         "precision": precision,
@@ -137,7 +134,7 @@ class Training:
     ) -> None:
         torch.manual_seed(0)
         self.model = build_model(params, corpus.vocab_size, corpus.eos_id).to(device).train()
-        self.device, self.low, self.clip = device, low, train.clip_norm or math.inf
+        self.device, self.low, self.clip = device, low, train.clip_norm
         settings = train.model_copy(update={"optimizer": "adamw", "loss_scale": "mean"})
         self.module = LanguageModelModule(self.model, settings, LEARNING_RATE, 1, 1)
         self.optimizer = build_optimizer(self.model.parameters(), settings, LEARNING_RATE)
@@ -158,19 +155,14 @@ class Training:
     def step(self) -> int:
         """One update; tokens trained on."""
         loss, tokens = self.forward()
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        if not (loss.isfinite() and norm.isfinite()):  # as a training looks for it
-            raise FloatingPointError(f"loss {float(loss)}, gradient norm {float(norm)}")
-        self.optimizer.step()
+        if not update(self.model, self.optimizer, loss, self.clip):
+            raise FloatingPointError(f"loss {float(loss)} or its gradient is not finite")
         return tokens
 
     def forward(self) -> tuple[Tensor, int]:
         """The loss of the next window, and its tokens."""
         number, window = next(self.windows)
-        with torch.autocast(self.device, self.low, enabled=self.low != torch.float32):
-            return self.module.training_step(window, number), window.numel()
+        return window_loss(self.module, window, number, self.low), window.numel()
 
 
 def _windows(ids: Ids, batch_size: int, bptt: int, device: str) -> Iterator[tuple[int, Tensor]]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
 from nextword.config import TrainParams
 from nextword.models.language_model import LanguageModel
@@ -16,8 +18,6 @@ from nextword.text.ids import Ids
 from nextword.text.streams import Columns
 from nextword.training.fit import resolve_precision
 from nextword.training.module import LanguageModelModule
-
-_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def train_briefly(
 ) -> Brief:
     """Train ``model`` where it lies, as stage ``train`` does: same windows, optimiser, schedule, clipping, precision.
 
-    float16 is taken as bfloat16: there is no loss scaling here.
+    float16 is taken as bfloat16 (:func:`product_type`).
 
     Args:
         model: its weights are changed; left in training mode.
@@ -64,7 +64,7 @@ def train_briefly(
     plan = module.configure_optimizers()
     optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]
     device = model.output.weight.device
-    low = _TYPES[resolve_precision(train.precision, device.type)]
+    low = product_type(train.precision, device.type)
     done, tokens, nats, passes, diverged_at = 0, 0, [], 0, None
     started = time.perf_counter()
     with warnings.catch_warnings():
@@ -75,15 +75,10 @@ def train_briefly(
             for number, window in enumerate(columns):
                 if done == total:
                     break
-                with torch.autocast(device.type, low, enabled=low != torch.float32):
-                    loss = module.training_step(torch.from_numpy(window).to(device), number)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm or math.inf)
-                if not (loss.isfinite() and norm.isfinite()):
+                loss = window_loss(module, torch.from_numpy(window).to(device), number, low)
+                if not update(model, optimizer, loss, train.clip_norm):
                     diverged_at = done
                     break
-                optimizer.step()
                 if schedule["interval"] == "step":
                     schedule["scheduler"].step()
                 done += 1
@@ -95,3 +90,25 @@ def train_briefly(
                     model.train()
             nats.append(float(module.train_nats.compute() / module.train_targets.compute()))
     return Brief(done, tokens, time.perf_counter() - started, diverged_at, tuple(nats))
+
+
+def product_type(precision: str, device: str) -> torch.dtype:
+    """Type of the matrix products; float16 is taken as bfloat16, since there is no loss scaling here."""
+    return torch.float32 if resolve_precision(precision, device) == "float32" else torch.bfloat16
+
+
+def window_loss(module: LanguageModelModule, window_TB: Tensor, number: int, low: torch.dtype) -> Tensor:
+    """The loss that is differentiated, of the window of that number in a pass, with matrix products in ``low``."""
+    with torch.autocast(window_TB.device.type, low, enabled=low != torch.float32):
+        return module.training_step(window_TB, number)
+
+
+def update(model: LanguageModel, optimizer: Optimizer, loss: Tensor, clip_norm: float | None) -> bool:
+    """One step of the optimiser; False, and no step, where the loss or the norm of its gradient is not finite."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
+    finite = bool(loss.isfinite() and norm.isfinite())
+    if finite:
+        optimizer.step()
+    return finite
