@@ -8,6 +8,7 @@ Shapes: T time steps, B batch, N = T*B positions (time major), E size of what en
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
@@ -146,7 +147,12 @@ class LanguageModel(nn.Module):
 
 def detach(state: Any) -> Any:
     """The same state without its history, so that back-propagation stops here."""
+    return map_tensors(Tensor.detach, state)
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """A state of the same shape, of what ``function`` makes of each tensor of ``state``, in order."""
     if isinstance(state, Tensor):
-        return state.detach()
-    parts = [detach(part) for part in state]
+        return function(state)
+    parts = [map_tensors(function, part) for part in state]
     return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)

@@ -162,11 +162,3 @@ def tensors(state: Any) -> Iterator[torch.Tensor]:
     else:
         for part in state:
             yield from tensors(part)
-
-
-def rebuild(like: Any, values: Iterator[torch.Tensor]) -> Any:
-    """A state of the shape of ``like`` with other tensors."""
-    if isinstance(like, torch.Tensor):
-        return next(values).to(like.device)
-    parts = [rebuild(part, values) for part in like]
-    return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)

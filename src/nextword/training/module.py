@@ -16,10 +16,10 @@ from torch import Tensor
 from torchmetrics.aggregation import SumMetric
 
 from nextword.config import TrainParams
-from nextword.models.language_model import LanguageModel, detach
+from nextword.models.language_model import LanguageModel, detach, map_tensors
 from nextword.text.ids import EncodedCorpus
 from nextword.text.streams import SEGMENT_STEPS, Columns, SegmentWindow, segment_windows
-from nextword.training.checkpoint import rebuild, tensors
+from nextword.training.checkpoint import tensors
 from nextword.training.schedule import build_optimizer, build_scheduler
 
 NATS_GRID = 2.0**-20
@@ -151,7 +151,8 @@ class LanguageModelModule(pl.LightningModule):
         own, self._restored = self._restored, None
         columns = self.trainer.train_dataloader.windows.columns  # type: ignore[union-attr]
         like = [self.model.initial_state(len(columns))] * len(self.states)
-        self.states = rebuild(like, iter(own["state"]))
+        saved = iter(own["state"])
+        self.states = map_tensors(lambda tensor: next(saved).to(tensor.device), like)
         for metric, value in zip((self.train_nats, self.train_targets), own["sums"], strict=True):
             metric.update(value.to(self.device))
         torch.set_rng_state(own["random"])

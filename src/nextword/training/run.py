@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from nextword.config import Params
-from nextword.files import write_json
+from nextword.files import digest, write_json
 from nextword.text.ids import load_ids
 from nextword.training.placement import OnRow, Runs
 from nextword.training.worker import Job
@@ -34,17 +32,14 @@ class Training:
     def __init__(self, params: Params, name: str, ids: Path, out: Path, work: Path) -> None:
         params.require_model(name)
         corpus = load_ids(ids)
-        digest = hashlib.sha256(
-            json.dumps(
-                [params.train.model_dump(mode="json", exclude={"seeds", "max_parallel_runs", "checkpoint_seconds"}),
-                 params.models[name].model_dump(mode="json", exclude={"seeds", "group"}),
-                 corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256],
-                sort_keys=True,
-            ).encode()
-        ).hexdigest()  # fmt: skip
+        key = digest([
+            params.train.model_dump(mode="json", exclude={"seeds", "max_parallel_runs", "checkpoint_seconds"}),
+            params.models[name].model_dump(mode="json", exclude={"seeds", "group"}),
+            corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256,
+        ])  # fmt: skip
         self.params, self.name, self.out, self.work = params, name, out, work
         self.jobs = [
-            Job(params=params, model=name, seed=seed, ids=ids, folder=work / name / f"seed-{seed}", fingerprint=digest)
+            Job(params=params, model=name, seed=seed, ids=ids, folder=work / name / f"seed-{seed}", fingerprint=key)
             for seed in params.seeds_of(name)
         ]
         self._runs = Runs(self.jobs, params.train)

@@ -10,8 +10,6 @@ et al. (2020) need (a sampler that learns from results would break both). Halvin
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from nextword.config import ModelParams, Params, TrainParams, TuneParams
+from nextword.files import digest
 from nextword.pool import Pool
 from nextword.stage import Progress
 from nextword.text.ids import EncodedCorpus, load_ids
@@ -103,7 +102,7 @@ def draws(tune: TuneParams) -> list[dict[str, float]]:
 
 def fingerprint(params: Params, model: str, corpus: EncodedCorpus, accelerator: str) -> str:
     """SHA-256 of everything that a result of the search depends on."""
-    parts = [
+    return digest([
         params.tune.model_dump(mode="json", exclude={"models"}),
         params.train.model_dump(
             mode="json",
@@ -116,8 +115,7 @@ def fingerprint(params: Params, model: str, corpus: EncodedCorpus, accelerator: 
             mode="json", exclude={"seeds", "group", "max_epochs", "learning_rate", "dropout"}
         ),
         accelerator, corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256,
-    ]  # fmt: skip
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    ])  # fmt: skip
 
 
 class _Search:
