@@ -2,6 +2,7 @@
 # make test    environment, lint, types, tests
 # make ui      MLflow's pages on what was run, http://127.0.0.1:5000
 # make bench   speed and memory, printed as tables
+# make paper   a published result repeated: make paper PROFILE=ptb-zaremba-small [DATA=folder of the text]; lists them
 # make lint    ruff and mypy alone
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ RUN := . $(VENV)/bin/activate &&
 PORT ?= 5000
 ORACLE := kenlm==0.3.0
 
-.PHONY: repro test bench ui lint env
+.PHONY: repro test bench paper ui lint env
 
 repro: $(READY)
 	@$(RUN) { git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true; }
@@ -26,6 +27,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(RUN) python -m benchmarks
+
+paper: $(READY)
+	$(RUN) python -m benchmarks.paper $(PROFILE) $(if $(DATA),--data "$(DATA)")
 
 ui: $(READY)
 	$(RUN) python -m nextword.tracking.ui --port $(PORT)

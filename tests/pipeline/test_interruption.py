@@ -85,7 +85,11 @@ def whole(tiny_ids: Path, tiny_params: Params, tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.parametrize(
-    ("name", "train"), [("lstm", {}), ("lstm", {"optimizer": "nt_asgd", "nonmonotone_interval": 1})]
+    ("name", "train"),
+    [
+        ("lstm", {}),
+        ("lstm", {"optimizer": "nt_asgd", "nonmonotone_interval": 1, "random_bptt": True, "bptt": 20, "max_epochs": 8}),
+    ],
 )
 def test_killed_runs_end_in_the_same_bits(
     name: str, train: dict[str, Any], tiny_ids: Path, tiny_params: Params, tmp_path: Path

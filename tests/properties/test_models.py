@@ -12,7 +12,7 @@ V, T, B = 23, 11, 4
 DEEP = {"num_layers": 3, "hidden_size": 9}
 REGULARIZED = {
     "kind": "lstm", "connection": "residual", **DEEP, "dropout": 0.1, "dropout_input": 0.4, "dropout_hidden": 0.3,
-    "dropout_output": 0.2, "dropout_embedding": 0.2, "weight_drop": 0.5, "variational": True,
+    "dropout_output": 0.2, "dropout_embedding": 0.2, "dropout_recurrent": 0.3, "weight_drop": 0.5, "variational": True,
     "activation_penalty": 2.0, "temporal_penalty": 1.0,
 }  # fmt: skip
 VARIANTS = {
@@ -20,6 +20,7 @@ VARIANTS = {
     "nnlm": {"kind": "nnlm", "window": 3},
     "nnlm_direct": {"kind": "nnlm", "window": 2, "direct_connections": True, "tie_weights": False},
     "deep_projected": {"kind": "lstm", "num_layers": 3, "hidden_size": 9},
+    "narrow_top": {"kind": "lstm", "num_layers": 3, "hidden_size": 9, "last_hidden_size": 7},
     "untied": {"kind": "gru", "tie_weights": False, "hidden_size": 9},
     "adaptive_softmax": {"kind": "gru", "tie_weights": False, "hidden_size": 9, "adaptive_softmax": (5, 12)},
     "nnlm_adaptive": {"kind": "nnlm", "window": 2, "tie_weights": False, "adaptive_softmax": (9,)},
@@ -142,6 +143,9 @@ def test_parameter_counts_by_hand() -> None:
     lstm = build_model(ModelParams(kind="lstm"), 10_000, 0).num_parameters()["recurrent"]
     assert gru * 4 == lstm * 3
     projected = build_model(ModelParams(kind="rnn", hidden_size=40, embedding_size=32), 100, 0).num_parameters()
+    awd = ModelParams(kind="lstm", num_layers=3, embedding_size=400, hidden_size=1150, last_hidden_size=400)
+    recurrent = sum(4 * (own * (read + own) + own) for read, own in ((400, 1150), (1150, 1150), (1150, 400)))
+    assert build_model(awd, 100, 0).num_parameters()["recurrent"] == recurrent
     assert projected == {"embedding": 3200, "recurrent": 40 * 73, "output": 100 + 40 * 32, "total": 7500}
 
 
@@ -188,6 +192,7 @@ def test_operations_by_hand() -> None:
         ({"kind": "gru", "connection": "dense"}, "set num_layers to 2 or more"),
         ({"kind": "gru", "dropout_hidden": 0.1}, "falls between layers"),
         ({"kind": "gru", "recurrent_scale": 0.5}, "set recurrent_init"),
+        ({"kind": "gru", "last_hidden_size": 5}, "for two layers or more"),
     ],
 )
 def test_bad_params_are_explained(params: dict, message: str) -> None:

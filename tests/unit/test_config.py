@@ -52,6 +52,8 @@ def test_seeds_of_a_model_override_the_common_ones(tmp_path: Path) -> None:
             MINIMAL + "train: {batch_size: 20, devices_per_run: 3}\n",
             "batch_size 20 does not divide by 3 devices",
         ),
+        (MINIMAL + "train: {random_bptt: true}\n", "optimizer adamw and bptt 35"),
+        (MINIMAL + "published: {gpt: {source: a, test: 20.0}}\n", "published has gpt; models: lstm"),
         (MINIMAL + "train: {seeds: [1, 1]}\n", "seeds .* repeat"),
         (MINIMAL + "train: {seeds: []}\n", "at least one seed"),
         (MINIMAL + "train: {precision: half}\n", r"train\.precision: got 'half'"),

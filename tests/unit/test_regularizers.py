@@ -6,7 +6,7 @@ from torch import nn
 
 from nextword.config import ModelParams
 from nextword.models.cells import CELLS
-from nextword.models.regularizers import EmbeddingDropout, VariationalDropout, WeightDrop, activation_penalty
+from nextword.models.regularizers import EmbeddingDropout, StateDrop, VariationalDropout, WeightDrop, activation_penalty
 from nextword.models.scan import order, scan, why_not
 from nextword.models.stack import RecurrentStack, StackOutput
 
@@ -63,6 +63,39 @@ def test_weight_drop_falls_on_matrices_alone(kind: str) -> None:
             torch.testing.assert_close(dropped[name][~gone], w[~gone] / (1 - P))
         else:
             assert torch.equal(dropped[name], w)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_state_drop_takes_units_from_each_gate_for_itself(kind: str) -> None:
+    cell = CELLS[kind](3, 50)
+    cell.initialize(1.0)
+    weights = cell.recurrent_weights()
+    dropped, patterns = StateDrop(P)(weights), []
+    for name, w in weights.items():
+        if w.dim() != 2:
+            assert torch.equal(dropped[name], w)
+            continue
+        for own, block in zip(w.split(50), dropped[name].split(50), strict=True):
+            gone = (block == 0).all(0)
+            torch.testing.assert_close(block[:, ~gone], own[:, ~gone] / (1 - P))
+            assert 0 < gone.float().mean().item() < 0.65
+            patterns.append(tuple(gone.tolist()))
+    assert len(set(patterns)) == len(patterns)
+    assert StateDrop(P).eval()(weights) is weights
+
+
+def test_state_drop_of_an_rnn_is_dropout_of_its_state() -> None:
+    cell = CELLS["rnn"](3, 8).double()
+    cell.initialize(0.7)
+    torch.manual_seed(5)
+    weights = StateDrop(0.5)(cell.recurrent_weights())
+    torch.manual_seed(5)
+    mask = nn.functional.dropout(torch.ones(1, 1, 8, dtype=torch.float64), 0.5)[0]
+    x, h = torch.randn(5, 2, 3, dtype=torch.float64), torch.zeros(2, 8, dtype=torch.float64)
+    output, _ = scan(cell, x, cell.zero_state(2), "loop", weights)
+    for step in range(5):
+        h = torch.tanh(x[step] @ cell.weight_ih.T + (mask * h) @ cell.weight_hh.T + cell.bias)
+        torch.testing.assert_close(output[step], h, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "rnn", "gru_reset_after", "gru", "lstm_peephole"])

@@ -42,3 +42,28 @@ def test_segments_give_every_token_once(batch_size: int, steps: int, world_size:
             assert not window.first or np.isin(window.place[0], starts).all()
             seen += window.place[kept].tolist()
     assert sorted(seen) == list(range(40))
+
+
+@pytest.mark.parametrize(("length", "bptt"), [(70, 70), (71, 70), (140, 70), (20_000, 70), (41, 20), (3_000, 20)])
+def test_windows_cut_anew_are_as_many_and_hold_the_same_text(length: int, bptt: int) -> None:
+    columns = Columns(np.arange(3 * length), 3, bptt)
+    plain = np.concatenate(list(columns))
+    for epoch in range(50):
+        columns.cut_anew(7, epoch)
+        windows = list(columns)
+        assert len(windows) == len(columns) == -(-length // bptt)
+        assert min(map(len, windows)) > 0
+        np.testing.assert_array_equal(np.concatenate(windows), plain)
+
+
+def test_windows_cut_anew_have_the_lengths_of_the_paper() -> None:
+    columns, other = (Columns(np.zeros(2 * 700_000, np.uint16), 2, 70) for _ in range(2))
+    columns.cut_anew(0, 1)
+    lengths = np.diff(columns.cuts)
+    assert abs(np.mean(lengths < 52) - 0.05) < 0.01
+    usual = lengths[lengths >= 52] * (0.95 * 70 + 0.05 * 35) / 70  # as drawn, before they were stretched
+    assert abs(usual.mean() - 70) < 0.5 and abs(usual.std() - 5) < 0.3
+    other.cut_anew(0, 1)
+    np.testing.assert_array_equal(other.cuts, columns.cuts)
+    other.cut_anew(0, 2)
+    assert (other.cuts != columns.cuts).any()

@@ -11,6 +11,7 @@ from nextword.config.comparison import (
     CapacityParams,
     CompareParams,
     DynamicParams,
+    PublishedParams,
     ThroughputParams,
     TuneParams,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "NgramParams",
     "Params",
     "ProbeParams",
+    "PublishedParams",
     "ScheduleParams",
     "SizeParams",
     "SotuSource",

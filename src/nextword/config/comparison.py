@@ -13,6 +13,18 @@ Shares = Annotated[tuple[Fraction, ...], AsTuple, Field(min_length=1)]
 Range = Annotated[tuple[float, float], AsTuple]
 
 
+class PublishedParams(Section):
+    """A result from the literature that a model of a profile repeats (``make paper``)."""
+
+    source: Annotated[str, Field(min_length=1)]
+    """Paper and table."""
+    valid: Positive | None = None
+    """Perplexity on valid, and on test."""
+    test: Positive
+    within: Positive = 1.0
+    """The result is met where test perplexity is at most this much above the published one."""
+
+
 class TuneParams(Section):
     """Stage ``tune@MODEL``: a random search by successive halving, the same for every model that is tuned.
 

@@ -12,6 +12,7 @@ from nextword.config.comparison import (
     AdaptiveParams,
     CapacityParams,
     CompareParams,
+    PublishedParams,
     ThroughputParams,
     TuneParams,
 )
@@ -77,6 +78,8 @@ class ModelParams(Section):
     """Take the hidden size with which the model has as many parameters, embedding and output layer aside, as one of
     this kind and size that is otherwise alike: within 1%."""
     num_layers: Count = 1
+    last_hidden_size: Count | None = None
+    """Hidden size of the last layer, e.g. that of the embedding it is tied to (Merity 2018); null: ``hidden_size``."""
     window: Count | None = None
     """NNLM only: how many preceding words it sees (n - 1)."""
     direct_connections: bool = False
@@ -104,6 +107,8 @@ class ModelParams(Section):
     """Share of the types whose embedding is dropped whole in a window (Gal & Ghahramani 2016)."""
     weight_drop: Fraction = 0.0
     """Share of the recurrent weights dropped for a window (Merity 2018)."""
+    dropout_recurrent: Fraction = 0.0
+    """Share of the units of the state before that each gate does not see in a window (Gal & Ghahramani 2016)."""
     variational: bool = False
     """One dropout mask for all time steps of a window (Gal & Ghahramani 2016) instead of one a step."""
     activation_penalty: NonNegative = 0.0
@@ -153,6 +158,9 @@ class TrainParams(Section):
     """Parallel streams over all devices together; must divide by ``devices_per_run``."""
     bptt: Count = 35
     """Time steps between truncations of back-propagation."""
+    random_bptt: bool = False
+    """Cut the text anew in each epoch, into as many windows as before: mostly of about ``bptt`` steps, one in twenty of
+    half as many; the learning rate follows their length (Merity 2018, section 5). For sgd and nt_asgd."""
     accumulate: Count = 1
     """Parts into which each device cuts its streams, computed one after the other for each step: the same results in
     less memory. The streams of a device must divide by it."""
@@ -182,7 +190,12 @@ class TrainParams(Section):
     """Upper bound for the runs at once; null: as many as there are devices."""
 
     @model_validator(mode="after")
-    def _divides(self) -> TrainParams:
+    def _consistent(self) -> TrainParams:
+        if self.random_bptt and (self.optimizer == "adamw" or self.bptt < 20):
+            raise ValueError(
+                "random_bptt scales the steps of sgd and nt_asgd by the length of windows of about 20 steps or more, "
+                f"and there are optimizer {self.optimizer} and bptt {self.bptt}; change these, or remove random_bptt"
+            )
         return self.require_parts(1 if self.devices_per_run == "all" else self.devices_per_run)
 
     def require_parts(self, devices: int) -> TrainParams:
@@ -226,6 +239,8 @@ class Params(Section):
     ngram: NgramParams = NgramParams()
     train: TrainParams = TrainParams()
     models: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ModelParams], Field(min_length=1)]
+    published: dict[str, PublishedParams] = Field(default_factory=dict)
+    """By name under ``models``; no stage reads it."""
     tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     probe: ProbeParams = ProbeParams()
@@ -239,9 +254,10 @@ class Params(Section):
     tracking: TrackingParams = TrackingParams()
 
     @model_validator(mode="after")
-    def _tuned_models_exist(self) -> Params:
-        if unknown := [name for name in self.tune.models if name not in self.models]:
-            raise ValueError(f"tune.models has {', '.join(unknown)}; models: {', '.join(self.models)}")
+    def _named_models_exist(self) -> Params:
+        for place, names in (("tune.models", self.tune.models), ("published", self.published)):
+            if unknown := [name for name in names if name not in self.models]:
+                raise ValueError(f"{place} has {', '.join(unknown)}; models: {', '.join(self.models)}")
         return self
 
     def with_settings(self, model: str, settings: Mapping[str, float]) -> Params:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,9 +133,12 @@ def evaluate_model(
     # One thread a task: a step of a recurrent model is too small to share, and kernels run outside Python's lock.
     torch.set_num_threads(1)
     keep_freed_memory()
-    loaded = {seed: load_model(models / f"seed-{seed}", devices.accelerator) for seed in seeds}
+    places = ["cpu"] if devices.accelerator == "cpu" else [f"cuda:{number}" for number in range(devices.num_devices)]
+    loaded = {
+        seed: load_model(models / f"seed-{seed}", place) for seed, place in zip(seeds, cycle(places), strict=False)
+    }
     tasks = [(seed, key, protocol) for seed in seeds for key in splits for protocol in PROTOCOLS]
-    with ThreadPoolExecutor(len(devices.cores) if devices.accelerator == "cpu" else 1) as pool:
+    with ThreadPoolExecutor(devices.num_devices) as pool:
         results = dict(zip(tasks, pool.map(score, tasks), strict=True))
         nats = {(seed, key): results[seed, key, "stateful"][0] for seed in seeds for key in splits}
         adaptive, adapted = params.evaluate.adaptive, {}

@@ -23,8 +23,9 @@ MODELS: dict[str, Callable[[ModelParams, int, int], LanguageModel]] = {
 
 _NNLM_ONLY = ("window", "direct_connections")
 _RECURRENT_ONLY = (
-    "num_layers", "engine", "connection", "bidirectional", "dropout_hidden", "weight_drop", "variational",
-    "activation_penalty", "temporal_penalty", "recurrent_init", "recurrent_scale", "forget_bias", "checkpoint_steps",
+    "num_layers", "last_hidden_size", "engine", "connection", "bidirectional", "dropout_hidden", "weight_drop",
+    "dropout_recurrent", "variational", "activation_penalty", "temporal_penalty", "recurrent_init", "recurrent_scale",
+    "forget_bias", "checkpoint_steps",
 )  # fmt: skip
 
 
@@ -81,6 +82,11 @@ def _check_recurrent(params: ModelParams) -> None:
         )
     if params.num_layers == 1 and params.dropout_hidden is not None:
         raise ValueError("dropout_hidden falls between layers, and there is one; remove it, or set dropout_output")
+    if params.last_hidden_size is not None and (params.num_layers == 1 or params.connection != "plain" or params.match):
+        raise ValueError(
+            "last_hidden_size is for two layers or more with connection plain and without match; remove it, "
+            "or set hidden_size"
+        )
     if params.recurrent_scale is not None and params.recurrent_init == "uniform":
         raise ValueError(
             "recurrent_scale is the factor of an orthogonal or identity matrix; set recurrent_init to one of them, "

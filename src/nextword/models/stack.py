@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nextword.config import ModelParams
 from nextword.models.cells import CELLS, Cell, CellState
 from nextword.models.connections import CONNECTIONS, Plain
-from nextword.models.regularizers import WeightDrop, activation_penalty, build_dropout
+from nextword.models.regularizers import StateDrop, WeightDrop, activation_penalty, build_dropout
 from nextword.models.scan import resolve_engine, scan
 
 
@@ -33,7 +33,7 @@ class RecurrentStack(nn.Module):
     Its weights hold nothing until :meth:`initialize`, so that a model can draw its own before them.
 
     Args:
-        params: cell (``kind``), sizes, connection, dropout, weight drop, initialisation, engine.
+        params: cell (``kind``), sizes, connection, dropout, weight and state drop, initialisation, engine.
     """
 
     def __init__(self, params: ModelParams) -> None:
@@ -42,16 +42,17 @@ class RecurrentStack(nn.Module):
         self.layers, self.joints = nn.ModuleList(), nn.ModuleList()
         self.width = params.embedding_size
         """W."""
-        for number in range(1, params.num_layers + 1):
+        sizes = [params.hidden_size] * (params.num_layers - 1) + [params.last_hidden_size or params.hidden_size]
+        for number, size in enumerate(sizes, start=1):
             rule = CONNECTIONS[params.connection]
-            joint = (rule if number >= rule.first else Plain)(self.width, params.hidden_size)
-            self.layers.append(CELLS[params.kind](self.width, params.hidden_size))
+            joint = (rule if number >= rule.first else Plain)(self.width, size)
+            self.layers.append(CELLS[params.kind](self.width, size))
             self.joints.append(joint)
             self.width = joint.width
         hidden, output = (params.dropout if p is None else p for p in (params.dropout_hidden, params.dropout_output))
         rates = [hidden] * (params.num_layers - 1) + [output]
         self.dropouts = nn.ModuleList(build_dropout(p, params.variational) for p in rates)
-        self.weight_drop = WeightDrop(params.weight_drop)
+        self.weight_drop, self.state_drop = WeightDrop(params.weight_drop), StateDrop(params.dropout_recurrent)
 
     @property
     def cells(self) -> list[Cell]:
@@ -66,8 +67,8 @@ class RecurrentStack(nn.Module):
     def initialize(self) -> None:
         """Draw all weights, layer by layer."""
         params = self.params
-        scale = params.init_scale or params.hidden_size**-0.5
         for cell, joint in zip(self.cells, self.joints, strict=True):
+            scale = params.init_scale or cell.hidden_size**-0.5
             cell.initialize(scale, params.recurrent_init, params.recurrent_scale or 1.0)
             if params.forget_bias is not None:
                 cell.set_forget_bias(params.forget_bias)
@@ -86,7 +87,7 @@ class RecurrentStack(nn.Module):
         """
         stream, after, raw = x_TBE, [], x_TBE
         for cell, joint, dropout, state in zip(self.cells, self.joints, self.dropouts, states, strict=True):
-            weights = self.weight_drop(cell.recurrent_weights())
+            weights = self.state_drop(self.weight_drop(cell.recurrent_weights()))
             raw, state = scan(cell, stream, state, self.params.engine, weights, self.params.checkpoint_steps)
             stream = joint(dropout(raw), stream)
             after.append(state)

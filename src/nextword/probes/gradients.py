@@ -96,7 +96,7 @@ def stack_flow(stack: RecurrentStack, run: Unrolled, params: GradientParams, pro
         progress: told (done, of).
     """
     fields, depth, kind = fields_of(stack), len(stack.cells), stack.params.kind
-    size = len(fields) * stack.params.hidden_size
+    size = sum(stack.cells[layer].hidden_size for layer, _ in fields)
     exact, bounded = size <= params.exact_size, kind in BOUNDED
     lags = _lags(params.max_lag, exact, every=bounded)
     wanted: dict[tuple[int, str], Quantity] = {

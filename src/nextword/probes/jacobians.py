@@ -106,9 +106,7 @@ def chain_norms(
         for each quantity (lags, P); inf where a product is not finite.
     """
     last, longest = len(run.products) - 1, max(lags)
-    ones = {
-        field: run.field(last, field).new_ones(1, stack.params.hidden_size) for q in quantities for field in q.paths
-    }
+    ones = {field: torch.ones_like(run.field(last, field)[:1]) for q in quantities for field in q.paths}
     chains: dict[tuple[Field, tuple[Field, ...]], Tangent] = {
         (q.rows, q.paths): {q.rows: ones[q.rows].expand(run.x_TPX.shape[1], -1)} for q in quantities
     }

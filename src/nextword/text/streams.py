@@ -18,7 +18,8 @@ class Columns:
     """A stream of ids cut into ``batch_size`` columns of equal length, read window by window.
 
     Column c of the global batch starts at token ``c * (num_tokens // batch_size)``; window k holds its tokens
-    ``k * bptt`` to ``(k + 1) * bptt``, so that a state carried from window to window reads each column as one text.
+    ``k * bptt`` to ``(k + 1) * bptt`` (but see :meth:`cut_anew`), so that a state carried from window to window reads
+    each column as one text.
     At most ``batch_size - 1`` tokens at the end are in no column. Process ``rank`` of ``world_size`` reads its own
     share of the columns; nothing but the windows in use is in memory.
 
@@ -47,17 +48,31 @@ class Columns:
             rank * local : (rank + 1) * local
         ]
         self.bptt = bptt
+        self.cuts = np.minimum(np.arange(-(-self.length // bptt) + 1) * bptt, self.length)
+        """Where the windows begin in each column, and the end of the last one."""
 
     def __len__(self) -> int:
         """Number of windows."""
-        return -(-self.length // self.bptt)
+        return len(self.cuts) - 1
+
+    def cut_anew(self, *seed: int) -> None:
+        """Draw other lengths of the windows, of which there are as many; the same ones from the same ``seed``.
+
+        19 of 20 are drawn from N(bptt, 5), the others from N(bptt / 2, 5), none below 5 steps; then all are stretched
+        alike to fill the columns. Source: Merity, Keskar & Socher, Regularizing and Optimizing LSTM Language Models
+        (2018), section 5, which draws on until the text ends.
+        """
+        random = np.random.default_rng(seed)
+        mean = np.where(random.random(len(self)) < 0.95, self.bptt, self.bptt / 2)
+        ends = np.cumsum(np.maximum(5.0, random.normal(mean, 5.0)))
+        self.cuts[1:] = np.rint(ends * (self.length / ends[-1]))
 
     def __getitem__(self, number: int) -> NDArray[np.int64]:
         """Window ``number``, (T, B) with this process's columns."""
         if not 0 <= number < len(self):
             raise IndexError(number)
-        start = number * self.bptt
-        return np.ascontiguousarray(self.columns[:, start : start + self.bptt].T, dtype=np.int64)
+        start, end = self.cuts[number : number + 2]
+        return np.ascontiguousarray(self.columns[:, start:end].T, dtype=np.int64)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Yield the windows in order."""

@@ -44,6 +44,8 @@ def train_briefly(
 ) -> Brief:
     """Train ``model`` where it lies, as stage ``train`` does: same windows, optimiser, schedule, clipping, precision.
 
+    Windows are all of bptt steps, whatever ``random_bptt`` says.
+
     float16 is taken as bfloat16 (:func:`product_type`).
 
     Args:

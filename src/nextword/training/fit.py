@@ -80,7 +80,7 @@ def fit(job: Job) -> None:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    data = StreamDataModule(corpus, params, job.params.evaluate.batch_size)
+    data = StreamDataModule(corpus, params, job.params.evaluate.batch_size, job.seed)
     diverged: dict[str, Any] | None = None
     try:
         with warnings.catch_warnings():

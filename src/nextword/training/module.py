@@ -66,6 +66,8 @@ class LanguageModelModule(pl.LightningModule):
         self.num_steps = 0
         self.recent_grad_norms: list[float] = []
         self._loss = torch.tensor(math.nan)
+        self._steps = params.bptt
+        """T of the window at hand."""
         self._restored: dict[str, Any] | None = None
         """What this process goes on from."""
 
@@ -78,7 +80,7 @@ class LanguageModelModule(pl.LightningModule):
         self.states[part] = detach(state)
         self.train_nats.update(nats.detach())
         self.train_targets.update(tokens_TB.numel())
-        targets = tokens_TB.numel()
+        self._steps, targets = len(tokens_TB), tokens_TB.numel()
         share = tokens_TB.shape[1] if self.train_params.loss_scale == "per_stream" else targets
         loss = nats / share if penalty is None else nats / share + penalty * (targets / share)
         self._loss = loss.detach() / parts + (self._loss if part else 0.0)
@@ -96,6 +98,9 @@ class LanguageModelModule(pl.LightningModule):
         self.num_steps += 1
         self.num_clipped += clip is not None and norm > clip
         self.recent_grad_norms = [*self.recent_grad_norms[-19:], norm]
+        if self.train_params.random_bptt:
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, self._steps / self.train_params.bptt)
 
     def on_train_epoch_start(self) -> None:  # noqa: D102
         self.train_nats.reset()
@@ -170,11 +175,13 @@ class LanguageModelModule(pl.LightningModule):
 class _Loader:
     """What Lightning iterates: windows of this process as tensors, from the one that a checkpoint names.
 
-    Where gradients are accumulated, each window comes in parts of its columns, one after the other.
+    Where gradients are accumulated, each window comes in parts of its columns, one after the other. With a ``seed`` the
+    windows are cut anew in each epoch, alike in all processes.
     """
 
-    def __init__(self, parts: list[Columns]) -> None:
-        self.parts, self.next = parts, 0
+    def __init__(self, parts: list[Columns], seed: int | None = None) -> None:
+        self.parts, self.seed = parts, seed
+        self.next, self.epoch = 0, 0
 
     @property
     def windows(self) -> Columns:
@@ -185,17 +192,21 @@ class _Loader:
         return len(self.windows) * len(self.parts)
 
     def __iter__(self) -> Iterator[Tensor]:
-        self.next %= len(self)  # an epoch that ended begins anew, one that was left goes on
+        if self.next == len(self):  # one that was left goes on
+            self.next, self.epoch = 0, self.epoch + 1
+        if self.seed is not None:
+            for columns in self.parts:
+                columns.cut_anew(self.seed, self.epoch)
         while self.next < len(self):
             window, part = divmod(self.next, len(self.parts))
             self.next += 1
             yield torch.from_numpy(self.parts[part][window])
 
     def state_dict(self) -> dict[str, int]:
-        return {"next": self.next}
+        return {"next": self.next, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.next = state["next"]
+        self.next, self.epoch = state["next"], state["epoch"]
 
 
 class _SegmentLoader:
@@ -211,13 +222,14 @@ class StreamDataModule(pl.LightningDataModule):
 
     Args:
         corpus: encoded text.
-        params: ``batch_size`` (over all processes) and ``bptt``.
+        params: ``batch_size`` (over all processes), ``bptt``, ``random_bptt``.
         evaluation_batch: documents of valid side by side.
+        seed: of the run.
     """
 
-    def __init__(self, corpus: EncodedCorpus, params: TrainParams, evaluation_batch: int) -> None:
+    def __init__(self, corpus: EncodedCorpus, params: TrainParams, evaluation_batch: int, seed: int = 0) -> None:
         super().__init__()
-        self.corpus, self.params, self.evaluation_batch = corpus, params, evaluation_batch
+        self.corpus, self.params, self.evaluation_batch, self.seed = corpus, params, evaluation_batch, seed
 
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
@@ -226,7 +238,8 @@ class StreamDataModule(pl.LightningDataModule):
         rank, world_size = self._place()
         ids, params, parts = self.corpus["train"].ids, self.params, self.params.accumulate
         shares = range(rank * parts, (rank + 1) * parts)
-        return _Loader([Columns(ids, params.batch_size, params.bptt, share, world_size * parts) for share in shares])
+        columns = [Columns(ids, params.batch_size, params.bptt, share, world_size * parts) for share in shares]
+        return _Loader(columns, self.seed if params.random_bptt else None)
 
     def val_dataloader(self) -> Any:  # noqa: D102
         valid = self.corpus["valid"]

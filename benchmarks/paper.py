@@ -1,0 +1,149 @@
+"""Repeat a published result: ``make paper PROFILE=ptb-zaremba-small`` (``python -m benchmarks.paper PROFILE``).
+
+The profile is run by ``dvc repro`` in ``work/paper/PROFILE``, a copy of the pipeline with a store of its own, so that
+the project's own experiment stays as it is and a run that was interrupted goes on. Then our perplexities are printed
+beside the published ones, with what they took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from nextword.config import Params, read_params
+from nextword.files import write_json
+from nextword.probes.throughput import BACKWARD, peak_operations
+from nextword.training.brief import product_type
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("dvc.yaml", ".dvcignore", "pipeline", "src")
+PEAK_SECONDS = 2.0
+
+
+def profiles() -> dict[str, Params]:
+    """Profiles that repeat a published result, by name."""
+    found = {path.stem: read_params(path) for path in sorted((ROOT / "profiles").glob("*.yaml"))}
+    return {name: params for name, params in found.items() if params.published}
+
+
+def lay_out(name: str, params: Params, data: Path | None) -> Path:
+    """The folder in which the profile runs, its text in it.
+
+    Args:
+        name: of the profile.
+        params: what it says.
+        data: folder with the files of ``corpus.text``, where they are not where the profile says.
+
+    Raises:
+        ValueError: a file of the corpus is missing.
+    """
+    folder = ROOT / "work" / "paper" / name
+    files = [path for path in (params.corpus.text.train, params.corpus.text.valid, params.corpus.text.test) if path]
+    sources = {path: data / Path(path).name if data else ROOT / path for path in files}
+    if missing := [str(source) for source in sources.values() if not source.is_file()]:
+        raise ValueError(f"not found: {', '.join(missing)}; profiles/{name}.yaml says what to put there, or give DATA=")
+    for item in COPIED:
+        if (ROOT / item).is_dir():
+            shutil.rmtree(folder / item, ignore_errors=True)
+            shutil.copytree(ROOT / item, folder / item, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / item, folder / item)
+    shutil.copy(ROOT / "profiles" / f"{name}.yaml", folder / "params.yaml")
+    for path, source in sources.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, folder / path)
+    if not (folder / ".dvc").is_dir():
+        subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=folder, check=True)
+        subprocess.run(["dvc", "config", "core.analytics", "false"], cwd=folder, check=True)
+    return folder
+
+
+def results(folder: Path, params: Params) -> Iterator[dict[str, Any]]:
+    """A row for each seed of each model with a published result."""
+    for name, published in params.published.items():
+        trained, scored = (
+            {run["seed"]: run for run in json.loads((folder / "reports" / stage / f"{name}.json").read_text())["runs"]}
+            for stage in ("train", "evaluate")
+        )
+        for seed, run in trained.items():
+            kind = "cpu" if run["device"] == "cpu" else "cuda"
+            torch.set_num_threads(run["threads"])
+            peak = peak_operations(kind, product_type(run["precision"], kind), PEAK_SECONDS) * run["num_devices"]
+            operations = (1 + BACKWARD) * run["operations_per_token"]["total"] * run["tokens_per_second"]
+            yield {
+                "model": name, "seed": seed, "source": published.source, "within": published.within,
+                **{
+                    split: {
+                        "ours": scored[seed]["splits"][split]["stateful"]["perplexity"],
+                        "published": getattr(published, split),
+                    }
+                    for split in ("valid", "test")
+                },
+                "parameters": run["num_parameters"]["total"], "device": run["device"], "devices": run["num_devices"],
+                "threads": run["threads"], "precision": run["precision"], "epochs": run["epochs"],
+                "seconds": run["seconds"], "seconds_to_best": run["seconds_to_best"],
+                "tokens_per_second": run["tokens_per_second"], "share_of_peak": operations / peak,
+            }  # fmt: skip
+
+
+def show(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table in Markdown, and whether the published results were met."""
+    lines = [
+        "| model | seed | valid, ours | published | test, ours | published | parameters | epochs | seconds | tokens/s "
+        "| share of peak | device |",
+        "|" + "---|" * 12,
+    ]
+    for row in rows:
+        cells = [row["model"], row["seed"]]
+        for split in ("valid", "test"):
+            cells += ["-" if value is None else f"{value:.1f}" for value in row[split].values()]
+        device = f"{row['devices']} x {row['device']}, {row['threads']} thread(s), {row['precision']}"
+        cells += [f"{row['parameters']:,}", row["epochs"], f"{row['seconds']:,.0f}", f"{row['tokens_per_second']:,.0f}"]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{row['share_of_peak']:.0%}", device])) + " |")
+    for name in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == name]
+        above = mean(row["test"]["ours"] or math.inf for row in own) - own[0]["test"]["published"]
+        met = "met" if above <= own[0]["within"] else "not met"
+        lines += ["", f"{own[0]['source']}: {met}; test perplexity {above:+.1f} ({own[0]['within']:g} allowed)"]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Repeat a published result")
+    parser.add_argument("profile", nargs="?", help="name of a profile; without it they are listed")
+    parser.add_argument("--data", type=Path, help="folder with the text files that the profile names")
+    arguments = parser.parse_args()
+    known = profiles()
+    if arguments.profile not in known:
+        print("make paper PROFILE=NAME [DATA=FOLDER], NAME being one of:")
+        for name, params in known.items():
+            for published in params.published.values():
+                print(f"  {name:22} test {published.test:6.1f}  {published.source}")
+        sys.exit(f"error: no profile {arguments.profile!r}" if arguments.profile else 0)
+    params = known[arguments.profile]
+    try:
+        folder = lay_out(arguments.profile, params, arguments.data)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    stages = [f"evaluate@{name}" for name in params.published]
+    if status := subprocess.run(["dvc", "repro", *stages], cwd=folder).returncode:
+        sys.exit(status)
+    rows = list(results(folder, params))
+    write_json(folder / "reports" / "paper.json", rows)
+    print(f"\n{show(rows)}\n\nAll figures: {(folder / 'reports').relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Profiles that repeat published results: whole, of the published size, and fairly judged."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from benchmarks import paper
+from nextword.config import load_params
+from nextword.models import build_model
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = {  # in millions; at the vocabulary of the corpus
+    "ptb-zaremba-small": (10_000, 4.65),
+    "ptb-zaremba-medium": (10_000, 19.8),
+    "ptb-zaremba-large": (10_000, 66.0),
+    "ptb-variational": (10_000, 66.0),
+    "ptb-awd-lstm": (10_000, 24.2),
+    "wikitext2-awd-lstm": (33_278, 33.6),
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_profile_has_every_section_that_a_stage_reads(path: Path) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    stages = yaml.load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    sections = {leaf.split(".")[0] for stage in stages for leaf in stage.get("params", [])}
+    assert sections <= set(yaml.load(path.read_text()))
+
+
+def test_all_published_profiles_are_sized_here() -> None:
+    assert set(paper.profiles()) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_profile_has_the_published_size(name: str) -> None:
+    params = load_params(ROOT / "profiles" / f"{name}.yaml")
+    vocabulary, millions = PARAMETERS[name]
+    with torch.device("meta"):
+        total = build_model(params.models["lstm"], vocabulary, 0).num_parameters()["total"]
+    assert total / 1e6 == pytest.approx(millions, rel=0.005)
+
+
+@pytest.mark.parametrize(("test", "verdict"), [(115.4, "met; test perplexity +0.9"), (115.6, "not met; test perpl")])
+def test_ours_stands_beside_theirs(test: float, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper, "peak_operations", lambda *of: 198e9)
+    params = load_params(ROOT / "profiles" / "ptb-zaremba-small.yaml")
+    run: dict[str, Any] = {
+        "seed": 0, "device": "cpu", "precision": "float32", "threads": 1, "num_devices": 1, "epochs": 13,
+        "num_parameters": {"total": 4_651_600}, "operations_per_token": {"total": 5_280_000}, "seconds": 2_000.0,
+        "seconds_to_best": 1_900.0, "tokens_per_second": 5_000.0,
+    }  # fmt: skip
+    splits = {"valid": {"stateful": {"perplexity": 120.0}}, "test": {"stateful": {"perplexity": test}}}
+    for stage, content in (("train", run), ("evaluate", {"seed": 0, "splits": splits})):
+        (tmp_path / "reports" / stage).mkdir(parents=True)
+        (tmp_path / "reports" / stage / "lstm.json").write_text(json.dumps({"runs": [content]}))
+    [row] = paper.results(tmp_path, params)
+    assert row["test"] == {"ours": test, "published": 114.5}
+    assert row["share_of_peak"] == pytest.approx(3 * 5_280_000 * 5_000 / 198e9)
+    shown = paper.show([row])
+    assert f"| lstm | 0 | 120.0 | 120.7 | {test:.1f} | 114.5 | 4,651,600 | 13 | 2,000 | 5,000 | 40% |" in shown
+    assert verdict in shown
+
+
+def test_missing_text_is_told_before_anything_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper, "ROOT", tmp_path)
+    params = load_params(ROOT / "profiles" / "ptb-zaremba-small.yaml")
+    with pytest.raises(ValueError, match=r"not found: .*ptb\.train\.txt.*profiles/ptb-zaremba-small\.yaml says"):
+        paper.lay_out("ptb-zaremba-small", params, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_listing_and_unknown_profiles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["paper", "ptb-zaremba-tiny"])
+    with pytest.raises(SystemExit, match="no profile 'ptb-zaremba-tiny'"):
+        paper.main()
+    assert "ptb-zaremba-medium     test   82.7" in capsys.readouterr().out
