@@ -29,6 +29,7 @@ class StateDrop(nn.Module):
         return {name: self._drop(weight) if weight.dim() == 2 else weight for name, weight in weights.items()}
 
     def _drop(self, weight: Tensor) -> Tensor:
-        by_gate = weight.unflatten(0, (-1, weight.shape[1]))
-        mask = dropout(by_gate.new_ones(len(by_gate), 1, weight.shape[1]), self.p)
-        return (by_gate * mask).flatten(0, 1)
+        size = weight.shape[1]
+        by_gate = weight.reshape(-1, size, size)
+        mask = dropout(by_gate.new_ones(len(by_gate), 1, size), self.p)
+        return (by_gate * mask).reshape(weight.shape)
