@@ -16,7 +16,7 @@ import pytest
 
 from nextword.config import TrackingParams
 from nextword.tracking import close_orphans, ensure_store, stage_run
-from nextword.tracking.stage import ensure_experiment
+from nextword.tracking.store import ensure_experiment
 from nextword.tracking.ui import command, page
 
 PARAMS = TrackingParams()
@@ -84,7 +84,8 @@ def test_everything_that_a_stage_logs(project):
     ids = json.loads(OUT.read_text())
     stage = client.get_run(ids["run_id"])
     assert ids == {
-        "stage": "train", "run_id": run.run_id, "parent_run_id": run.parent_run_id, "experiment_id": run.experiment_id
+        "stage": "train", "key": run.key, "run_id": run.run_id, "parent_run_id": run.parent_run_id,
+        "experiment_id": run.experiment_id
     }  # fmt: skip
     assert stage.info.status == "FINISHED"
     assert stage.data.params["train.bptt"] == "35"
@@ -94,6 +95,8 @@ def test_everything_that_a_stage_logs(project):
     assert len(history) == 2500
     assert history[10].timestamp - history[0].timestamp == 20_000
     assert stage.data.tags["version.torch"]
+    assert stage.data.tags["nextword.key"] == run.key
+    assert list((project / "work").rglob("*.jsonl")) == [], "nothing waits"
     assert {item.path for item in client.list_artifacts(run.run_id)} == {"board.json", "plots"}
     board = json.loads(Path(client.download_artifacts(run.run_id, "board.json")).read_text())
     assert board == {"columns": ["model", "perplexity"], "data": [["gru", 80.0], ["mle", "inf"]]}
@@ -189,7 +192,7 @@ def test_a_server_that_is_down(tmp_path, monkeypatch, caplog):
     assert time.monotonic() - began < 15
     assert [run.run_id, child.run_id] == [None, None]
     assert json.loads(OUT.read_text()) == {
-        "stage": "train", "run_id": None, "parent_run_id": None, "experiment_id": None
+        "stage": "train", "key": run.key, "run_id": None, "parent_run_id": None, "experiment_id": None
     }  # fmt: skip
     assert len([record for record in caplog.records if record.name == "nextword.tracking"]) == 1
     assert not Path("mlruns").exists()
@@ -203,7 +206,7 @@ def test_a_broken_store_is_a_warning(tmp_path, monkeypatch, caplog):
     with stage_run(PARAMS, "train", {"a": 1}, OUT) as run:
         run.metrics({"loss": 1.0})
     assert run.run_id is None
-    assert "the stage goes on without" in caplog.text
+    assert "it waits in work/tracking" in caplog.text
 
 
 def test_experiment_in_the_bin_comes_back(project):

@@ -7,6 +7,7 @@ downstream of one that ran may still come, the others are reused. The last stage
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from nextword.tracking import values
-from nextword.tracking.link import logger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-
+logger = logging.getLogger("nextword.tracking")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Safe, and where there is libyaml ten times as fast as ruamel. What is read here is the same in YAML 1.1 and 1.2."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
 
 from nextword.tracking import values
 from nextword.tracking.link import Link, logger
@@ -15,12 +18,9 @@ from nextword.tracking.process import this_process
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
 
     from nextword.text.ids import EncodedCorpus
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
@@ -29,18 +29,32 @@ class Terminated(SystemExit):
 
 
 class Run:
-    """A run that is open. Every method is safe to call where tracking is down: it then does nothing."""
+    """A run that is open. Where tracking is down, what it is told waits (see :mod:`nextword.tracking.link`)."""
 
-    def __init__(self, link: Link, experiment_id: str | None, run_id: str | None, parent_run_id: str | None) -> None:
-        self.experiment_id = experiment_id
-        self.run_id = run_id
-        """Id of this run; None where tracking is down."""
-        self.parent_run_id = parent_run_id
+    def __init__(self, link: Link, key: str, parent_key: str | None = None) -> None:
+        self.key = key
+        """Our name of this run, its tag ``nextword.key``; known before MLflow has an id for it."""
         self._link = link
+        self._parent_key = parent_key
         self._params: dict[str, str] = {}
         self._note = ""
         self._tables: list[str] = []
-        self._began_ms = _now_ms()
+        self._began_ms = now_ms()
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id; None as long as the store has not got this run."""
+        return self._link.ids.get(self.key)
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """MLflow's id of the run above."""
+        return self._link.ids.get(self._parent_key) if self._parent_key else None
+
+    @property
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment; None as long as the store was not reached."""
+        return self._link.experiment_id
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Log params; nested mappings become dotted names, values are cut at MLflow's limit.
@@ -54,32 +68,18 @@ class Run:
                 logger.warning("param %s is already %s; %s is not logged", key, self._params[key], written)
             else:
                 new[key] = written
-
-        def send(client: MlflowClient, run_id: str) -> None:
-            from mlflow.entities import Param
-
-            for part in _parts(sorted(new.items()), values.MAX_PARAMS_A_CALL):
-                client.log_batch(run_id, params=[Param(key, value) for key, value in part])
-
         if new:
-            self._call("log params", send)
+            self._send("log params", "params", params=dict(sorted(new.items())))
 
     def tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags."""
-        written = [(values.name(key), values.text(value, values.MAX_TAG)) for key, value in tags.items()]
-
-        def send(client: MlflowClient, run_id: str) -> None:
-            from mlflow.entities import RunTag
-
-            for part in _parts(written, values.MAX_PARAMS_A_CALL):
-                client.log_batch(run_id, tags=[RunTag(key, value) for key, value in part])
-
+        written = {values.name(key): values.text(value, values.MAX_TAG) for key, value in tags.items()}
         if written:
-            self._call("set tags", send)
+            self._send("set tags", "tags", tags=written)
 
     def metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log the numbers among ``metrics`` (nested mappings become dotted names)."""
-        now = _now_ms()
+        now = now_ms()
         self._metrics([(key, value, now, step or 0) for key, value in values.numbers(metrics)])
 
     def metric_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -92,39 +92,31 @@ class Run:
         for index, row in enumerate(rows):
             step = index if row.get("step") is None else int(row["step"])
             seconds = row.get("seconds")
-            when = self._began_ms + int(seconds * 1000) if isinstance(seconds, int | float) else _now_ms()
+            when = self._began_ms + int(seconds * 1000) if isinstance(seconds, int | float) else now_ms()
             points += [(key, value, when, step) for key, value in values.numbers(row) if key != "step"]
         self._metrics(points)
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """Upload a file, or all files of a folder, into ``folder`` of the run's artifacts."""
-        path = Path(path)
-
-        def send(client: MlflowClient, run_id: str) -> None:
-            if path.is_dir():
-                client.log_artifacts(run_id, str(path), folder or None)
-            else:
-                client.log_artifact(run_id, str(path), folder or None)
-
-        self._call(f"log the artifact {path}", send)
+        self._send(f"log the artifact {path}", "artifact", files={"path": str(Path(path).absolute())}, folder=folder)
 
     def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
         """Log a list of rows as a table that MLflow's pages show; ``file`` ends in ``.json``."""
-        self._tables.append(file)
-        shown = json.dumps([{"path": path, "type": "table"} for path in dict.fromkeys(self._tables)])
-
-        def send(client: MlflowClient, run_id: str) -> None:
+        with self._link.harmless(f"write the table {file}"):
             columns = list(dict.fromkeys(key for row in rows for key in row))
             data = [[values.cell(row.get(column)) for column in columns] for row in rows]
             content = json.dumps({"columns": columns, "data": data}, ensure_ascii=False, allow_nan=False, default=str)
-            client.log_text(run_id, content, file)
-            client.set_tag(run_id, "mlflow.loggedArtifacts", shown)
-
-        self._call(f"log the table {file}", send)
+            self._send(f"log the table {file}", "text", text=content, file=file)
+            self._tables.append(file)
+            shown = [{"path": path, "type": "table"} for path in dict.fromkeys(self._tables)]
+            self.tags({"mlflow.loggedArtifacts": json.dumps(shown)})
 
     def figure(self, figure: Figure, file: str) -> None:
         """Log a matplotlib figure; the end of ``file`` (``.svg``, ``.png``) is its format."""
-        self._call(f"log the figure {file}", lambda client, run_id: client.log_figure(run_id, figure, file))
+        place = PurePosixPath(file)
+        with self._link.harmless(f"draw the figure {file}"), tempfile.TemporaryDirectory() as scratch:
+            figure.savefig(Path(scratch) / place.name)
+            self.artifact(Path(scratch) / place.name, "" if place.parent == PurePosixPath() else str(place.parent))
 
     def dataset(self, name: str, digest: str, path: str | Path, num_rows: int) -> None:
         """Record a data set that this run read.
@@ -135,16 +127,15 @@ class Run:
             path: where it lies.
             num_rows: its size (tokens of an id file, lines of a text).
         """
-
-        def send(client: MlflowClient, run_id: str) -> None:
-            from mlflow.entities import Dataset, DatasetInput, InputTag
-
-            source, profile = json.dumps({"uri": Path(path).as_posix()}), json.dumps({"num_rows": num_rows})
-            dataset = Dataset(name[:500], digest[:36], "local", source, profile=profile)
-            context = InputTag("mlflow.data.context", name.rpartition("/")[2][:500])
-            client.log_inputs(run_id, [DatasetInput(dataset, [context])])
-
-        self._call(f"record the data set {name}", send)
+        self._send(
+            f"record the data set {name}",
+            "dataset",
+            name=name[:500],
+            digest=digest[:36],
+            source=json.dumps({"uri": Path(path).as_posix()}),
+            profile=json.dumps({"num_rows": num_rows}),
+            context=name.rpartition("/")[2][:500],
+        )
 
     def ids(self, corpus: EncodedCorpus, *splits: str) -> None:
         """Record splits of an encoded corpus as data sets."""
@@ -162,35 +153,46 @@ class Run:
 
         Args:
             name: name of the model, also in the registry.
-            model: folder with ``model.safetensors`` and ``model.json``.
+            model: folder with ``model.safetensors`` and ``model.json``, or of an n-gram model.
             ids: folder with ``tokenizer.json`` and ``meta.json``.
             register: also make a version of it in the model registry.
 
         Returns:
             ``models:/NAME/VERSION`` (``models:/ID`` where it is not registered), or None where tracking is down.
         """
-        from nextword.tracking.models import log_pyfunc
+        with self._link.harmless(f"log the model {name}"):
+            from nextword.serving import TOKENIZER_FILES
+            from nextword.tracking.models import model_files
 
-        def send(client: MlflowClient, run_id: str) -> str:
-            return log_pyfunc(client, run_id, self.experiment_id or "0", name, model, ids, register)
-
-        return self._call(f"log the model {name}", send)
+            made: str | None = self._send(
+                f"log the model {name}",
+                "model",
+                key=new_key(),
+                name=name,
+                files={"model": str(model.absolute()), "ids": str(ids.absolute())},
+                only={"model": model_files(model), "ids": list(TOKENIZER_FILES)},
+                register=register,
+            )
+            return made
+        return None
 
     @contextmanager
     def child(
         self, name: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None
     ) -> Iterator[Run]:
         """A run under this one, e.g. one seed; ends as the block ends."""
-
-        def send(client: MlflowClient, parent: str) -> str:
-            all_tags = {"nextword.role": "part", **this_process().tags("owner"), **(tags or {})}
-            return create_run(client, self.experiment_id or "0", name, all_tags, parent)
-
-        run_id = self._call(f"open the run {name}", send)
-        run = Run(self._link, self.experiment_id, run_id, self.run_id)
+        run = Run(self._link, new_key(), self.key)
+        run.open(name, {"nextword.role": "part", **this_process().tags("owner"), **(tags or {})})
         with run.ending():
             run.params(params or {})
             yield run
+
+    def open(self, name: str, tags: Mapping[str, Any]) -> None:
+        """Create the run (RUNNING)."""
+        written = {key: values.text(value, values.MAX_TAG) for key, value in tags.items()}
+        self._send(
+            f"open the run {name}", "open", parent=self._parent_key, name=name, tags=written, start_ms=self._began_ms
+        )
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -204,42 +206,18 @@ class Run:
 
     def end(self, status: Status, reason: str = "") -> None:
         """Close the run; ``reason`` goes into the tag ``nextword.error`` and into the note."""
-
-        def send(client: MlflowClient, run_id: str) -> None:
-            if reason:
-                client.set_tag(run_id, "nextword.error", values.text(reason, values.MAX_TAG))
-                note = values.text(f"**{status}**: `{reason}`\n\n{self._note}", values.MAX_TAG)
-                client.set_tag(run_id, "mlflow.note.content", note)
-            client.set_terminated(run_id, status)
-
-        self._call("close the run", send, even_if_paused=True)
-
-    def _call(
-        self, what: str, send: Callable[[MlflowClient, str], Result], *, even_if_paused: bool = False
-    ) -> Result | None:
-        run_id = self.run_id
-        if run_id is None:
-            return None
-        return self._link.call(what, lambda client: send(client, run_id), even_if_paused=even_if_paused)
+        if reason:
+            note = f"**{status}**: `{reason}`\n\n{self._note}"
+            self.tags({"nextword.error": reason, "mlflow.note.content": note})
+        self._send("close the run", "end", status=status, end_ms=now_ms())
 
     def _metrics(self, points: list[tuple[str, float, int, int]]) -> None:
-        def send(client: MlflowClient, run_id: str) -> None:
-            from mlflow.entities import Metric
+        if points:  # JSON has no NaN
+            written = [(name, v if math.isfinite(v) else str(v), when_ms, step) for name, v, when_ms, step in points]
+            self._send("log metrics", "metrics", points=written)
 
-            for part in _parts(points, values.MAX_METRICS_A_CALL):
-                client.log_batch(run_id, metrics=[Metric(*point) for point in part])
-
-        if points:
-            self._call("log metrics", send)
-
-
-def create_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, Any], parent: str | None) -> str:
-    """Create a run (RUNNING) and return its id."""
-    written = {key: values.text(value, values.MAX_TAG) for key, value in tags.items()}
-    if parent is not None:
-        written["mlflow.parentRunId"] = parent
-    run = client.create_run(experiment_id, start_time=_now_ms(), tags=written, run_name=name)
-    return str(run.info.run_id)
+    def _send(self, what: str, do: str, **rest: Any) -> Any:
+        return self._link.send(what, {"do": do, "run": self.key, **rest})
 
 
 def verdict(error: BaseException) -> tuple[Status, str]:
@@ -253,10 +231,11 @@ def verdict(error: BaseException) -> tuple[Status, str]:
     return "FAILED", f"{type(error).__name__}: {error}"
 
 
-def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def new_key() -> str:
+    """A key that nothing else has."""
+    return uuid.uuid4().hex
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """MLflow's time."""
     return int(time.time() * 1000)

@@ -13,19 +13,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nextword.config import TrackingParams
 from nextword.files import write_json
+from nextword.tracking.journal import known_runs
 from nextword.tracking.link import Link
-from nextword.tracking.overview import write_overview
-from nextword.tracking.process import Process, find_dvc, own_command, same_start, this_process
-from nextword.tracking.run import Run, Terminated, create_run, verdict
-from nextword.tracking.store import Store, project_root
+from nextword.tracking.process import Process, find_dvc, own_command, this_process
+from nextword.tracking.run import Run, Terminated, new_key, now_ms, verdict
+from nextword.tracking.sender import Sender
+from nextword.tracking.store import project_root
 from nextword.tracking.sweep import close_orphans
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 PACKAGES = ("torch", "lightning", "mlflow", "dvc", "numpy", "tokenizers")
 # What DVC writes while it runs says nothing about the code.
@@ -39,77 +37,65 @@ def stage_run(params: TrackingParams, stage: str, config: Mapping[str, Any], out
     The run is a child of the run of the ``dvc`` process above (any of ``dvc repro``, ``dvc exp run``), which the first
     stage opens and every stage brings up to date; a stage run by hand gets a parent of its own, named ``manual``.
     It ends FINISHED, FAILED (the block raised) or KILLED (Ctrl-C, SIGTERM). Exceptions of the block go on; trouble
-    with tracking never raises.
+    with tracking never raises: what the store could not take waits in ``work/tracking`` and is sent by a later stage.
 
     Args:
         params: the section ``tracking`` of params.yaml.
         stage: name of the stage, used where DVC gives none (``DVC_STAGE``).
         config: logged as the run's params.
-        out: JSON file that receives ``run_id``, ``parent_run_id``, ``experiment_id`` (null where tracking is down)
-            and ``stage``.
+        out: JSON file that receives ``run_id``, ``parent_run_id``, ``experiment_id`` (null where tracking was down to
+            the end), ``stage``, and ``key``, the run's tag ``nextword.key``.
 
     Yields:
         The run. ``run.run_id`` is None where tracking is down.
     """
     stage = os.environ.get("DVC_STAGE") or stage
-    link = Link()
+    link = Link(params.experiment)
     with sigterm_raises():
-        opened = link.call("open the run", lambda client: _open(client, link.store, params.experiment, stage))
-        run = Run(link, *(opened or (None, None, None)))
         try:
-            with run.ending():
-                _write_ids(out, run, stage)
-                run.params(config)
-                yield run
-        except BaseException as error:
-            _close_parent(run, stage, verdict(error)[0], _runs_folder(out))
-            raise
-        _close_parent(run, stage, "FINISHED", _runs_folder(out))
+            link.resend()
+            run, repro = _open(link, stage)
+            known = run.run_id
+            try:
+                with run.ending():
+                    _write_ids(out, run, stage)
+                    run.params(config)
+                    yield run
+            except BaseException as error:
+                _close_repro(link, repro, verdict(error)[0], out)
+                raise
+            _close_repro(link, repro, "FINISHED", out)
+        finally:
+            link.close()
+        if run.run_id != known:  # the store came back in the meantime
+            _write_ids(out, run, stage)
 
 
-def _open(client: MlflowClient, store: Store | None, experiment: str, stage: str) -> tuple[str, str, str]:
-    """Experiment id, id of the stage's run, id of its parent."""
-    assert store is not None
-    owner = this_process()
-    source = _source_tags()
-    with store.lock():
-        experiment_id = ensure_experiment(client, store, experiment)
-        close_orphans(client, experiment_id)
-        parent = _open_parent(client, experiment_id, source)
-    for key, value in owner.tags("owner").items():
-        client.set_tag(parent, key, value)
-    tags = {"nextword.role": "stage", "nextword.stage": stage, **owner.tags("owner"), **source, **_version_tags()}
+def _open(link: Link, stage: str) -> tuple[Run, str]:
+    """The run of the stage, and the key of the run of the ``dvc`` above it."""
+    me, dvc, source, repro = this_process(), find_dvc(), _source_tags(), new_key()
+    opening: dict[str, Any] = {"do": "open_repro", "run": repro, "start_ms": now_ms(), "owner": me.tags("owner")}
+    tags = {"nextword.role": "repro", **source, **me.tags("owner")}
+    if dvc is None:
+        opening |= {"name": "manual", "tags": tags, "dvc": None}
+    else:
+        experiment = os.environ.get("DVC_EXP_NAME", "")
+        identity = {"host": dvc.host, "pid": dvc.pid, "started": dvc.started, "experiment": experiment}
+        tags |= {**dvc.tags("repro"), "mlflow.source.name": dvc.command}
+        opening |= {"name": _name_of(dvc), "tags": tags, "dvc": identity}
+    link.send("open the run", opening)
+    run = Run(link, new_key(), repro)
+    tags = {"nextword.role": "stage", "nextword.stage": stage, **me.tags("owner"), **source, **_version_tags()}
     if "DVC_STAGE" in os.environ:
         tags["dvc.stage"] = stage
-    return experiment_id, create_run(client, experiment_id, stage, tags, parent), parent
+    run.open(stage, tags)
+    link.call("close the runs of dead processes", lambda sender: _sweep(sender, link.folder))
+    return run, repro
 
 
-def ensure_experiment(client: MlflowClient, store: Store, name: str) -> str:
-    """Id of the experiment ``name``: found, brought back from the bin, or made."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        folder = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
-        place = f"{store.artifacts_uri}/{folder}" if store.folder else None
-        return str(client.create_experiment(name, place, tags={"mlflow.experimentKind": "custom_model_development"}))
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
-
-
-def _open_parent(client: MlflowClient, experiment_id: str, source: Mapping[str, str]) -> str:
-    """Id of the run of the ``dvc`` process above, RUNNING again; a new one where there is none yet."""
-    dvc = find_dvc()
-    if dvc is None:
-        tags = {"nextword.role": "repro", **source, **this_process().tags("owner")}
-        return create_run(client, experiment_id, "manual", tags, None)
-    where = f"tags.`nextword.repro_pid` = '{dvc.pid}' and tags.`nextword.repro_host` = '{dvc.host}'"
-    for run in client.search_runs([experiment_id], where, max_results=20, order_by=["attributes.start_time DESC"]):
-        same = same_start(float(run.data.tags["nextword.repro_started"]), dvc.started)
-        if same and run.data.tags.get("dvc.exp_name", "") == os.environ.get("DVC_EXP_NAME", ""):
-            client.update_run(run.info.run_id, status="RUNNING")
-            return str(run.info.run_id)
-    tags = {"nextword.role": "repro", **source, **dvc.tags("repro"), "mlflow.source.name": dvc.command}
-    return create_run(client, experiment_id, _name_of(dvc), {**tags, **this_process().tags("owner")}, None)
+def _sweep(sender: Sender, waiting: Path) -> None:
+    with sender.store.lock():
+        close_orphans(sender.client, sender.experiment_id, known_runs(waiting))
 
 
 def _name_of(dvc: Process) -> str:
@@ -122,21 +108,12 @@ def _name_of(dvc: Process) -> str:
     return " ".join(words)[:120]
 
 
-def _close_parent(run: Run, stage: str, status: str, reports: Path) -> None:
-    """The parent ends as its worst stage so far; the next stage of the same repro opens it again."""
-    parent = run.parent_run_id
-    if parent is None:
-        return
-
-    def send(client: MlflowClient) -> None:
-        assert run.experiment_id is not None
-        where = f"tags.`mlflow.parentRunId` = '{parent}'"
-        stages = client.search_runs([run.experiment_id], where, max_results=1000, order_by=["attributes.start_time"])
-        write_overview(client, run.experiment_id, parent, stages, reports)
-        ended = [s.info.status for s in stages] + [status]
-        client.set_terminated(parent, next((bad for bad in ("KILLED", "FAILED") if bad in ended), "FINISHED"))
-
-    run._link.call(f"close the parent of {stage}", send, even_if_paused=True)
+def _close_repro(link: Link, repro: str, status: str, out: Path) -> None:
+    reports = _runs_folder(out).as_posix()
+    link.send(
+        "close the run of this repro",
+        {"do": "close_repro", "run": repro, "status": status, "end_ms": now_ms(), "reports": reports},
+    )
 
 
 def _runs_folder(out: Path) -> Path:
@@ -146,7 +123,7 @@ def _runs_folder(out: Path) -> Path:
 
 def _write_ids(out: Path, run: Run, stage: str) -> None:
     ids = {"run_id": run.run_id, "parent_run_id": run.parent_run_id, "experiment_id": run.experiment_id}
-    write_json(out, {"stage": stage, **ids})
+    write_json(out, {"stage": stage, "key": run.key, **ids})
 
 
 def _source_tags() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -43,6 +44,11 @@ class Store:
     """MLflow tracking URI."""
     folder: Path | None = None
     """``mlruns`` of the project for the local store, None for a server."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from other stores, wherever the project folder is moved; without the password of a server."""
+        return "mlruns" if self.folder else re.sub(r"//[^/@]*@", "//", self.uri)
 
     @property
     def database(self) -> Path | None:
@@ -128,11 +134,23 @@ def relocate(store: Store) -> bool:
     return True
 
 
+def ensure_experiment(client: MlflowClient, store: Store, name: str) -> str:
+    """Id of the experiment ``name``: found, brought back from the bin, or made."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        folder = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+        place = f"{store.artifacts_uri}/{folder}" if store.folder else None
+        return str(client.create_experiment(name, place, tags={"mlflow.experimentKind": "custom_model_development"}))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep MLflow's own warnings and progress notes out of the stage's output (and out of ``-W error``)."""
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from nextword.tracking.process import is_gone
@@ -11,8 +12,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def close_orphans(client: MlflowClient, experiment_id: str) -> list[str]:
+def close_orphans(client: MlflowClient, experiment_id: str, keep: Collection[str] = ()) -> list[str]:
     """End as FAILED each RUNNING run of this host whose process is gone.
+
+    Args:
+        client: of the store.
+        experiment_id: whose runs.
+        keep: ids of runs to leave alone: how they ended is known, but not yet sent.
 
     Returns:
         Ids of the runs that were closed.
@@ -22,7 +28,7 @@ def close_orphans(client: MlflowClient, experiment_id: str) -> list[str]:
     for run in client.search_runs([experiment_id], where, max_results=1000):
         tags = run.data.tags
         pid, started = tags.get("nextword.owner_pid", ""), tags.get("nextword.owner_started", "")
-        if not pid.isdecimal() or not started or not is_gone(int(pid), float(started)):
+        if run.info.run_id in keep or not pid.isdecimal() or not started or not is_gone(int(pid), float(started)):
             continue
         reason = f"process {pid} ended without closing its run (killed, or out of memory)"
         client.set_tag(run.info.run_id, "nextword.error", reason)

@@ -1,6 +1,7 @@
 """Open MLflow's pages on the project's store: ``python -m nextword.tracking.ui``.
 
-Makes the store if there is none, closes runs whose process died, prints the link and becomes ``mlflow ui``.
+Makes the store if there is none, sends it what waits, closes runs whose process died, prints the link and becomes
+``mlflow ui``.
 ``--port`` or the environment variable ``PORT`` changes the port (5000).
 """
 
@@ -11,8 +12,8 @@ import os
 import sys
 
 from nextword.config import TrackingParams, load_params
+from nextword.tracking.journal import known_runs
 from nextword.tracking.link import Link
-from nextword.tracking.stage import ensure_experiment
 from nextword.tracking.store import Store, ensure_store
 from nextword.tracking.sweep import close_orphans
 
@@ -43,15 +44,17 @@ def main() -> None:
         experiment = load_params().tracking.experiment
     except (ValueError, ImportError):
         experiment = TrackingParams().experiment
-    link = Link()
     store = ensure_store()
     if store.folder is None:
         sys.exit(f"MLFLOW_TRACKING_URI is set: open {store.uri} in a browser, or unset it to see this project's store")
-    experiment_id = link.call("find the experiment", lambda client: ensure_experiment(client, store, experiment))
-    if experiment_id is not None:
-        for run_id in link.call("close orphans", lambda client: close_orphans(client, experiment_id)) or []:
-            print(f"run {run_id} was closed as FAILED: its process is gone")
-        print(f"\n  {page(experiment_id, int(port))}\n", flush=True)
+    link = Link(experiment)
+    link.resend()
+    keep = known_runs(link.folder)
+    closed = link.call("close orphans", lambda sender: close_orphans(sender.client, sender.experiment_id, keep))
+    for run_id in closed or []:
+        print(f"run {run_id} was closed as FAILED: its process is gone")
+    if link.experiment_id is not None:
+        print(f"\n  {page(link.experiment_id, int(port))}\n", flush=True)
     words = command(store, int(port))
     os.execv(words[0], words)
 
