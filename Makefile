@@ -20,7 +20,7 @@ repro: $(READY)
 	@echo "Report: reports/compare/report.html (open it in a browser).  Every run: make ui"
 
 test: lint
-	$(RUN) python -m pytest -n 2 --dist loadfile
+	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(RUN) ruff check . && ruff format --check . && mypy
