@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
 from nextword.config import ModelParams
-from nextword.files import write_json
+from nextword.files import whole_file, write_json
 from nextword.models import build_model
 from nextword.models.language_model import LanguageModel
 
@@ -34,8 +33,8 @@ class ModelDescription:
 def save_model(model: LanguageModel, description: ModelDescription, folder: Path) -> None:
     """Write a model folder; a half-written one is never seen under the final names."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, str(folder / f"{WEIGHTS}.part"))
-    os.replace(folder / f"{WEIGHTS}.part", folder / WEIGHTS)
+    with whole_file(folder / WEIGHTS) as part:
+        save_weights(model, str(part))
     content = asdict(description) | {"params": description.params.model_dump(mode="json")}
     write_json(folder / DESCRIPTION, content)
 

@@ -8,6 +8,7 @@ over.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -127,8 +128,11 @@ class KillSafeIO(TorchCheckpointIO):
         latest = Path(path)
         part = latest.with_name(f"{latest.name}.part")
         try:
-            super().save_checkpoint(checkpoint, part, storage_options)
-            with part.open("rb") as file:
+            content = io.BytesIO()  # Lightning would go by the temporary folder, where a kill leaves its file
+            torch.save(checkpoint, content)
+            with part.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
                 os.fsync(file.fileno())
             if latest.exists():
                 os.replace(latest, latest.with_name(PREVIOUS))
@@ -136,23 +140,6 @@ class KillSafeIO(TorchCheckpointIO):
         except OSError as error:  # a full disk costs the checkpoint, not the training
             part.unlink(missing_ok=True)
             logger.warning("no checkpoint: %s", error)
-
-
-def end_with_parent(seconds: float = 1.0, grace: float = 60.0) -> None:
-    """Send this process SIGTERM once the one that started it is gone: no run outlives its stage.
-
-    After ``grace`` seconds more it is killed: one that waits for a process which is no more hears no signal.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(seconds)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(grace)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def tensors(state: Any) -> Iterator[torch.Tensor]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
 from nextword.allocator import keep_freed_memory
-from nextword.files import write_json
+from nextword.files import whole_file, write_json
 from nextword.models import build_model
 from nextword.perplexity import perplexity
 from nextword.text.ids import load_ids
@@ -184,7 +184,8 @@ class Recorder(Callback):
         if valid < self.best:
             self.best = valid
             if trainer.is_global_zero:
-                save_weights(pl_module.model, str(self.best_path))
+                with whole_file(self.best_path) as part:
+                    save_weights(pl_module.model, str(part))
         row["epoch"] = trainer.current_epoch + 1
         self.history.append(row)
         self._write(trainer, row)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from nextword.config import TrainParams
+from nextword.stage import disk_is_full
 from nextword.training.memory import memory_advice
 from nextword.training.progress import Progress
-from nextword.training.worker import STOPPED, Job
+from nextword.training.worker import STARTED_BY, STOPPED, Job
 
 POLL_SECONDS = 0.5
 
@@ -134,7 +135,9 @@ class Runs:
 
     def __exit__(self, *error: object) -> None:
         for process in self._started:
-            process.stop()
+            process.process.terminate()
+        for process in self._started:
+            process.wait_or_kill()
 
     def _start(self) -> None:
         self._started = []
@@ -181,6 +184,7 @@ class _Process:
         # What the stage starts is a run of this machine alone, though the stage itself may be a task of SLURM.
         environment = {key: value for key, value in os.environ.items() if not key.startswith(_OF_LAUNCHERS)}
         environment |= {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
+        environment[STARTED_BY] = str(os.getpid())
         if slot.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, _visible(slot.gpus)))
         with self.log_path.open("w", encoding="utf-8") as log:
@@ -190,6 +194,7 @@ class _Process:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env=environment,
+                close_fds=False,  # holds the lock of the stage as well: the next one waits for its workers too
             )
         if hasattr(os, "sched_setaffinity") and not slot.gpus:
             os.sched_setaffinity(self.process.pid, slot.cores)
@@ -202,10 +207,7 @@ class _Process:
         for row in rows:
             report(self.job, row)
 
-    def stop(self) -> None:
-        if not self.running():
-            return
-        self.process.terminate()
+    def wait_or_kill(self) -> None:
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -222,6 +224,7 @@ class _Process:
                 "It was killed: because another process of the run failed, which then says so above; or by the system, "
                 f"{memory_advice(self.job)}"
             )
+        tail += filter(None, [disk_is_full(self.job.folder)])  # the log may have had no room to say so
         return [
             f"{self.job.label} ended with status {self.process.returncode} (log: {self.log_path}):\n" + "\n".join(tail)
         ]

@@ -78,7 +78,10 @@ class Training:
             result = job.outcome()
             assert result is not None
             results.append(result)
-            shutil.copytree(job.folder / "model", self.out / f"seed-{job.seed}", dirs_exist_ok=True)
+            left_by_kills = shutil.ignore_patterns(".*")
+            shutil.copytree(
+                job.folder / "model", self.out / f"seed-{job.seed}", ignore=left_by_kills, dirs_exist_ok=True
+            )
         return {
             "model": self.name,
             "kind": self.params.models[self.name].kind,

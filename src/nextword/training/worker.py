@@ -23,9 +23,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from nextword.config import Params
+from nextword.stage import disk_trouble, end_once
 
 STOPPED = 143
 """Exit status of a worker that was told to stop and has saved (128 + SIGTERM)."""
+
+STARTED_BY = "NEXTWORD_STARTED_BY"
+"""Environment variable: process id of the stage, which may be gone before its worker can ask for it."""
 
 
 class Job(BaseModel):
@@ -87,25 +91,26 @@ class Job(BaseModel):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one run, unless it is done; exit status 1 with a message on a user's error or where memory is short."""
+    """Train one run, unless it is done; exit status 1 with a message on a user's error, or a lack of memory or disk."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
+    parent = int(os.environ.pop(STARTED_BY, os.getppid()))  # not passed on: DDP's other processes are our children
+    end_once(lambda: os.getppid() != parent)
     job = Job.model_validate(json.loads(Path(path).read_text(encoding="utf-8")), strict=False)
     if job.outcome() is not None:
         return 0
-    from nextword.training.checkpoint import Stopped, end_with_parent
+    from nextword.training.checkpoint import Stopped
     from nextword.training.fit import fit
     from nextword.training.memory import memory_advice, ran_out_of_memory
 
-    end_with_parent()
     try:
         fit(job)
     except Stopped:
         return STOPPED
-    except (ValueError, RuntimeError, MemoryError) as error:
-        short = ran_out_of_memory(error)
-        if not (short or isinstance(error, ValueError)):
+    except Exception as error:
+        message = memory_advice(job) if ran_out_of_memory(error) else disk_trouble(error)
+        if message == str(error) and not isinstance(error, ValueError):
             raise
-        print(f"error: {job.label}: {memory_advice(job) if short else error}", file=sys.stderr, flush=True)
+        print(f"error: {job.label}: {message}", file=sys.stderr, flush=True)
         return 1
     return 0
 
