@@ -16,6 +16,8 @@ ORACLE := kenlm==0.3.0
 
 repro: $(READY)
 	@$(RUN) { git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true; }
+	@# a dvc that was killed while it wrote this leaves it cut short, and no other one begins
+	@$(RUN) { python -m json.tool .dvc/tmp/rwlock >/dev/null 2>&1 || rm -f .dvc/tmp/rwlock; }
 	$(RUN) dvc repro
 	@echo "Report: reports/compare/report.html (open it in a browser).  Every run: make ui"
 

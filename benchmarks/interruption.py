@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -76,6 +77,8 @@ class Project:
     folder: Path
     kills: list[Kill] = field(default_factory=list)
     starts: int = 0
+    cut_locks: int = 0
+    """Times that DVC's file of locks was cut short by a kill, and removed as `make repro` does."""
 
     def __post_init__(self) -> None:
         for name in COPIED:
@@ -95,6 +98,13 @@ class Project:
 
     def start(self) -> subprocess.Popen[bytes]:
         self.starts += 1
+        locks = self.folder / ".dvc" / "tmp" / "rwlock"
+        with suppress(FileNotFoundError):
+            try:
+                json.loads(locks.read_text())
+            except ValueError:
+                locks.unlink()
+                self.cut_locks += 1
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment["PYTHONPATH"] = str(self.folder / "src")
@@ -210,7 +220,7 @@ def main() -> None:
     rng, folder = random.Random(arguments.seed), Path(tempfile.mkdtemp(prefix="interruption-")).resolve()
     kills: list[Kill] = []
     lost: list[str] = []
-    rounds = same = starts = 0
+    rounds = same = starts = cut_locks = 0
     seconds = -time.monotonic()
     reference = Project(folder / "undisturbed")
     reference.run(rng, 0, 0)
@@ -226,6 +236,7 @@ def main() -> None:
             lost.append(str(error))
         seconds += time.monotonic()
         rounds, kills, starts = rounds + 1, kills + project.kills, starts + project.starts
+        cut_locks += project.cut_locks
         found = project.digests()
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         same += not differing
@@ -240,7 +251,7 @@ def main() -> None:
     print(
         f"\n{len(kills)} kills in {rounds} runs from nothing, {starts - rounds} restarts; {same} of {rounds} ended in "
         f"the bits of the undisturbed one ({len(expected)} files); orphans: {sum(kill.orphans for kill in kills)}. "
-        f"Undisturbed {undisturbed:.0f} s; repeated and started anew: {repeated:.1f} s a kill."
+        f"DVC's file of locks cut short: {cut_locks}. Undisturbed {undisturbed:.0f} s; repeated and started anew: {repeated:.1f} s a kill."
     )
     if lost:
         sys.exit("\n".join([f"lost something; all is left in {folder}", *lost]))

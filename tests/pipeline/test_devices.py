@@ -256,7 +256,9 @@ def test_what_is_done_does_not_change_where_the_rest_runs(
         def __init__(self, job: Job, slot: placement.Slot) -> None:
             places.append((job.seed, slot.cores))
 
-        def stop(self) -> None: ...
+        def terminate(self) -> None: ...
+
+        def wait_or_kill(self) -> None: ...
 
     monkeypatch.setattr(placement, "_Process", Started)
     monkeypatch.setattr(placement, "find_devices", lambda accelerator: placement.Devices("cpu", (0, 1), 2))

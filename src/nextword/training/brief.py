@@ -90,7 +90,8 @@ def train_briefly(
                 if on_pass is not None:
                     on_pass(passes)
                     model.train()
-            nats.append(float(module.train_nats.compute() / module.train_targets.compute()))
+            sum_nats, targets = module.train_sums()
+            nats.append(sum_nats / targets)
     return Brief(done, tokens, time.perf_counter() - started, diverged_at, tuple(nats))
 
 

@@ -24,6 +24,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from nextword.training.hooks import own_step_hooks
+
 LATEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 AGREE_STEPS = 20
 """With several processes: steps between two agreements on what to do."""
@@ -35,6 +37,7 @@ class Stopped(Exception):
     """The run was told to stop; all is saved."""
 
 
+@own_step_hooks
 class Checkpoints(Callback):
     """Saves every so often, and when told to stop: by SIGTERM, or by SIGUSR1, SLURM's notice before its end.
 

@@ -25,7 +25,9 @@ from nextword.text.streams import Columns
 from nextword.training.artifacts import ModelDescription, save_model
 from nextword.training.checkpoint import Checkpoints, KillSafeIO, agree
 from nextword.training.cluster import find_cluster
-from nextword.training.module import Diverged, LanguageModelModule, StreamDataModule
+from nextword.training.data import StreamDataModule
+from nextword.training.hooks import NoProfiler, own_step_hooks
+from nextword.training.module import Diverged, LanguageModelModule
 from nextword.training.nt_asgd import NonmonotoneAveraging
 from nextword.training.worker import Job
 
@@ -39,6 +41,8 @@ def fit(job: Job) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_num_threads(job.threads)
     keep_freed_memory()
+    # Else deterministic algorithms fill all memory with NaN before it is written; nothing here reads what was not.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     job.folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(job.seed, workers=True, verbose=False)
     corpus = load_ids(job.ids)
@@ -75,6 +79,7 @@ def fit(job: Job) -> None:
         deterministic=job.accelerator == "cpu",
         use_distributed_sampler=False,
         logger=False,
+        profiler=NoProfiler(),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -121,6 +126,7 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     return "bfloat16" if native else "float32"
 
 
+@own_step_hooks
 class Recorder(Callback):
     """Keeps the best weights and appends rows of progress to ``progress.jsonl``.
 
@@ -210,7 +216,8 @@ class Recorder(Callback):
         }
 
     def _row(self, trainer: pl.Trainer, module: LanguageModelModule, seconds: float) -> dict[str, Any]:
-        nats, targets = float(module.train_nats.compute()), float(module.train_targets.compute())
+        module.settle()
+        nats, targets = module.train_sums()
         return {
             "step": module.num_steps,
             "tokens": self.tokens,

@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time over contiguous streams, as a LightningModule and a LightningDataModule.
+"""Truncated back-propagation through time over contiguous streams, as a LightningModule.
 
 Shapes: T time steps, B batch (the columns of this process).
 """
@@ -6,24 +6,24 @@ Shapes: T time steps, B batch (the columns of this process).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.aggregation import SumMetric
 
 from nextword.config import TrainParams
 from nextword.models.language_model import LanguageModel, detach, map_tensors
-from nextword.text.ids import EncodedCorpus
-from nextword.text.streams import SEGMENT_STEPS, Columns, SegmentWindow, segment_windows
+from nextword.text.streams import SegmentWindow
 from nextword.training.checkpoint import tensors
+from nextword.training.hooks import own_step_hooks
 from nextword.training.schedule import build_optimizer, build_scheduler
 
 NATS_GRID = 2.0**-20
 """Spacing of the sums of nats of valid, a window's sum being rounded to it."""
+READ_LATE = {"cuda"}
+"""Devices that are ahead of this process: what came of a step is read while they work on the next one."""
 
 
 class Diverged(Exception):
@@ -39,6 +39,7 @@ class Diverged(Exception):
         }
 
 
+@own_step_hooks
 class LanguageModelModule(pl.LightningModule):
     """Trains one model; the state is carried from window to window and detached (truncated BPTT).
 
@@ -58,16 +59,20 @@ class LanguageModelModule(pl.LightningModule):
         self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
         self.states: list[Any] = [None] * params.accumulate
         """One for each part of the columns."""
-        self.train_nats, self.train_targets = SumMetric(), SumMetric()
+        self.train_nats, self.train_targets = SumMetric(nan_strategy="disable"), SumMetric()
         self.valid_nats, self.valid_targets = SumMetric(), SumMetric()
-        for metric in (self.train_nats, self.train_targets, self.valid_nats, self.valid_targets):
+        for metric in (self.valid_nats, self.valid_targets):
             metric.set_dtype(torch.float64)
+        self.own_nats, self.own_targets = torch.zeros((), dtype=torch.float64), 0
+        """Of the epoch so far, in this process; on the device, so that no step waits for them."""
         self.num_clipped = 0
         self.num_steps = 0
         self.recent_grad_norms: list[float] = []
         self._loss = torch.tensor(math.nan)
         self._steps = params.bptt
         """T of the window at hand."""
+        self._unread: _Numbers | None = None
+        """Loss and gradient norm of the last step, where they are read late."""
         self._restored: dict[str, Any] | None = None
         """What this process goes on from."""
 
@@ -78,9 +83,9 @@ class LanguageModelModule(pl.LightningModule):
             self.states[part] = self.model.initial_state(tokens_TB.shape[1])
         nats, penalty, state = self.model.training_loss(tokens_TB, self.states[part])
         self.states[part] = detach(state)
-        self.train_nats.update(nats.detach())
-        self.train_targets.update(tokens_TB.numel())
         self._steps, targets = len(tokens_TB), tokens_TB.numel()
+        self.own_nats = self.own_nats + nats.detach()
+        self.own_targets += targets
         share = tokens_TB.shape[1] if self.train_params.loss_scale == "per_stream" else targets
         loss = nats / share if penalty is None else nats / share + penalty * (targets / share)
         self._loss = loss.detach() / parts + (self._loss if part else 0.0)
@@ -90,23 +95,51 @@ class LanguageModelModule(pl.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         clip = self.train_params.clip_norm
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), math.inf if clip is None else clip))
-        loss = float(self._loss)
-        mixed_half = self.trainer.precision == "16-mixed"  # its loss scaler skips steps with infinite gradients itself
-        if not math.isfinite(loss) or not (math.isfinite(norm) or mixed_half):
-            raise Diverged(self.num_steps, loss, norm, self.recent_grad_norms[-20:])
-        self.num_steps += 1
-        self.num_clipped += clip is not None and norm > clip
-        self.recent_grad_norms = [*self.recent_grad_norms[-19:], norm]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), math.inf if clip is None else clip)
         if self.train_params.random_bptt:
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, self._steps / self.train_params.bptt)
+        # The loss scaler of 16-mixed reads the gradients at once, and skips steps with infinite ones itself.
+        late = self.device.type in READ_LATE and self.trainer.precision != "16-mixed"
+        if late:
+            # Fused optimisers leave weights and state as they are where this is 1: nothing spreads till it is known.
+            optimizer.found_inf = 1.0 - (self._loss.isfinite() & norm.isfinite()).float()
+        numbers = _Numbers(self._loss, norm)
+        self.settle()
+        self._unread = numbers
+        if not late:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count the last step, unless that is done.
+
+        Raises:
+            Diverged: its loss or its gradient was not finite.
+        """
+        if self._unread is None:
+            return
+        loss, norm = self._unread.read()
+        self._unread = None
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self.trainer.precision == "16-mixed"):
+            raise Diverged(self.num_steps, loss, norm, self.recent_grad_norms[-20:])
+        clip = self.train_params.clip_norm
+        self.num_steps += 1
+        self.num_clipped += clip is not None and norm > clip
+        self.recent_grad_norms = [*self.recent_grad_norms[-19:], norm]
+
+    def train_sums(self) -> tuple[float, float]:
+        """Nats and targets of the epoch so far, over all processes; each of them must ask."""
+        for metric, own in ((self.train_nats, self.own_nats), (self.train_targets, self.own_targets)):
+            metric.set_dtype(torch.float64)  # here: where its module was moved, it takes float32 again
+            metric.reset()
+            metric.update(float(own))
+        return float(self.train_nats.compute()), float(self.train_targets.compute())
 
     def on_train_epoch_start(self) -> None:  # noqa: D102
-        self.train_nats.reset()
-        self.train_targets.reset()
+        self.own_nats, self.own_targets = torch.zeros((), dtype=torch.float64), 0
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
+        self.settle()
         self.valid_nats.reset()
         self.valid_targets.reset()
         self._valid_state: Any = None
@@ -129,11 +162,12 @@ class LanguageModelModule(pl.LightningModule):
         self.log("valid_nats_per_target", self.valid_nats.compute() / self.valid_targets.compute(), sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        self.settle()
         own = {
             "state": list(tensors(self.states)),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
-            "sums": [metric.sum_value for metric in (self.train_nats, self.train_targets)],
+            "sums": [self.own_nats, self.own_targets],
         }
         everywhere = [own]
         if self.trainer.world_size > 1:
@@ -158,8 +192,7 @@ class LanguageModelModule(pl.LightningModule):
         like = [self.model.initial_state(len(columns))] * len(self.states)
         saved = iter(own["state"])
         self.states = map_tensors(lambda tensor: next(saved).to(tensor.device), like)
-        for metric, value in zip((self.train_nats, self.train_targets), own["sums"], strict=True):
-            metric.update(value.to(self.device))
+        self.own_nats, self.own_targets = own["sums"]
         torch.set_rng_state(own["random"])
         if own["random_cuda"] is not None:
             torch.cuda.set_rng_state(own["random_cuda"])
@@ -172,78 +205,18 @@ class LanguageModelModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
-class _Loader:
-    """What Lightning iterates: windows of this process as tensors, from the one that a checkpoint names.
+class _Numbers:
+    """Numbers of a step, on their way from the device; nothing waits for them until they are read."""
 
-    Where gradients are accumulated, each window comes in parts of its columns, one after the other. With a ``seed`` the
-    windows are cut anew in each epoch, alike in all processes.
-    """
+    def __init__(self, *numbers: Tensor) -> None:
+        self._numbers: Any = numbers
+        self._copied: torch.cuda.Event | None = None
+        if numbers[0].is_cuda:
+            self._numbers = torch.stack(numbers).to("cpu", non_blocking=True)
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
 
-    def __init__(self, parts: list[Columns], seed: int | None = None) -> None:
-        self.parts, self.seed = parts, seed
-        self.next, self.epoch = 0, 0
-
-    @property
-    def windows(self) -> Columns:
-        """Of the first part; all are of one shape."""
-        return self.parts[0]
-
-    def __len__(self) -> int:
-        return len(self.windows) * len(self.parts)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.next == len(self):  # one that was left goes on
-            self.next, self.epoch = 0, self.epoch + 1
-        if self.seed is not None:
-            for columns in self.parts:
-                columns.cut_anew(self.seed, self.epoch)
-        while self.next < len(self):
-            window, part = divmod(self.next, len(self.parts))
-            self.next += 1
-            yield torch.from_numpy(self.parts[part][window])
-
-    def state_dict(self) -> dict[str, int]:
-        return {"next": self.next, "epoch": self.epoch}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.next, self.epoch = state["next"], state["epoch"]
-
-
-class _SegmentLoader:
-    def __init__(self, ids: NDArray[Any], starts: NDArray[Any], batch_size: int, rank: int, world_size: int) -> None:
-        self.arguments = (ids, starts, batch_size, SEGMENT_STEPS, rank, world_size)
-
-    def __iter__(self) -> Any:
-        return segment_windows(*self.arguments)
-
-
-class StreamDataModule(pl.LightningDataModule):
-    """Train as columns (each process its own), valid as whole documents with the state carried across their lines.
-
-    Args:
-        corpus: encoded text.
-        params: ``batch_size`` (over all processes), ``bptt``, ``random_bptt``.
-        evaluation_batch: documents of valid side by side.
-        seed: of the run.
-    """
-
-    def __init__(self, corpus: EncodedCorpus, params: TrainParams, evaluation_batch: int, seed: int = 0) -> None:
-        super().__init__()
-        self.corpus, self.params, self.evaluation_batch, self.seed = corpus, params, evaluation_batch, seed
-
-    def _place(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def train_dataloader(self) -> Any:  # noqa: D102
-        rank, world_size = self._place()
-        ids, params, parts = self.corpus["train"].ids, self.params, self.params.accumulate
-        shares = range(rank * parts, (rank + 1) * parts)
-        columns = [Columns(ids, params.batch_size, params.bptt, share, world_size * parts) for share in shares]
-        return _Loader(columns, self.seed if params.random_bptt else None)
-
-    def val_dataloader(self) -> Any:  # noqa: D102
-        valid = self.corpus["valid"]
-        return _SegmentLoader(valid.ids, valid.document_starts, self.evaluation_batch, *self._place())
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: D102
-        return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch
+    def read(self) -> list[float]:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return [float(number) for number in self._numbers]

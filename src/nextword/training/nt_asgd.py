@@ -14,12 +14,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from nextword.training.hooks import own_step_hooks
+
 
 def stopped_falling(losses: Sequence[float], interval: int) -> bool:
     """Whether the last loss is worse than the best of those more than ``interval`` checks before it."""
     return losses[-1] > min(losses[: -1 - interval], default=losses[-1])
 
 
+@own_step_hooks
 class NonmonotoneAveraging(Callback):
     """Averages the weights after each step from the trigger on, and validates, so also saves, the average.
 

@@ -134,8 +134,8 @@ class Runs:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for process in self._started:
-            process.process.terminate()
+        for process in self._started:  # all at once: each saves before it ends
+            process.terminate()
         for process in self._started:
             process.wait_or_kill()
 
@@ -206,6 +206,9 @@ class _Process:
         rows, self.offset = read_rows(self.job.rows, self.offset)
         for row in rows:
             report(self.job, row)
+
+    def terminate(self) -> None:
+        self.process.terminate()
 
     def wait_or_kill(self) -> None:
         try:

@@ -1,0 +1,92 @@
+"""Train as windows of columns and valid as whole documents, as a LightningDataModule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nextword.config import TrainParams
+from nextword.text.ids import EncodedCorpus
+from nextword.text.streams import SEGMENT_STEPS, Columns, segment_windows
+
+
+class _Loader:
+    """What Lightning iterates: windows of this process as tensors, from the one that a checkpoint names.
+
+    Where gradients are accumulated, each window comes in parts of its columns, one after the other. With a ``seed`` the
+    windows are cut anew in each epoch, alike in all processes.
+    """
+
+    def __init__(self, parts: list[Columns], seed: int | None = None) -> None:
+        self.parts, self.seed = parts, seed
+        self.next, self.epoch = 0, 0
+
+    @property
+    def windows(self) -> Columns:
+        """Of the first part; all are of one shape."""
+        return self.parts[0]
+
+    def __len__(self) -> int:
+        return len(self.windows) * len(self.parts)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.next == len(self):  # one that was left goes on
+            self.next, self.epoch = 0, self.epoch + 1
+        if self.seed is not None:
+            for columns in self.parts:
+                columns.cut_anew(self.seed, self.epoch)
+        while self.next < len(self):
+            window, part = divmod(self.next, len(self.parts))
+            self.next += 1
+            yield torch.from_numpy(self.parts[part][window])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"next": self.next, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.next, self.epoch = state["next"], state["epoch"]
+
+
+class _SegmentLoader:
+    def __init__(self, ids: NDArray[Any], starts: NDArray[Any], batch_size: int, rank: int, world_size: int) -> None:
+        self.arguments = (ids, starts, batch_size, SEGMENT_STEPS, rank, world_size)
+
+    def __iter__(self) -> Any:
+        return segment_windows(*self.arguments)
+
+
+class StreamDataModule(pl.LightningDataModule):
+    """Train as columns (each process its own), valid as whole documents with the state carried across their lines.
+
+    Args:
+        corpus: encoded text.
+        params: ``batch_size`` (over all processes), ``bptt``, ``random_bptt``.
+        evaluation_batch: documents of valid side by side.
+        seed: of the run.
+    """
+
+    def __init__(self, corpus: EncodedCorpus, params: TrainParams, evaluation_batch: int, seed: int = 0) -> None:
+        super().__init__()
+        self.corpus, self.params, self.evaluation_batch, self.seed = corpus, params, evaluation_batch, seed
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def train_dataloader(self) -> Any:  # noqa: D102
+        rank, world_size = self._place()
+        ids, params, parts = self.corpus["train"].ids, self.params, self.params.accumulate
+        shares = range(rank * parts, (rank + 1) * parts)
+        columns = [Columns(ids, params.batch_size, params.bptt, share, world_size * parts) for share in shares]
+        return _Loader(columns, self.seed if params.random_bptt else None)
+
+    def val_dataloader(self) -> Any:  # noqa: D102
+        valid = self.corpus["valid"]
+        return _SegmentLoader(valid.ids, valid.document_starts, self.evaluation_batch, *self._place())
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: D102
+        return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch
