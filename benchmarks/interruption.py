@@ -251,7 +251,8 @@ def main() -> None:
     print(
         f"\n{len(kills)} kills in {rounds} runs from nothing, {starts - rounds} restarts; {same} of {rounds} ended in "
         f"the bits of the undisturbed one ({len(expected)} files); orphans: {sum(kill.orphans for kill in kills)}. "
-        f"DVC's file of locks cut short: {cut_locks}. Undisturbed {undisturbed:.0f} s; repeated and started anew: {repeated:.1f} s a kill."
+        f"DVC's file of locks cut short: {cut_locks}. Undisturbed {undisturbed:.0f} s; repeated and started anew: "
+        f"{repeated:.1f} s a kill."
     )
     if lost:
         sys.exit("\n".join([f"lost something; all is left in {folder}", *lost]))
