@@ -8,7 +8,6 @@ beside the published ones, with what they took.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ import torch
 from nextword.config import Params, read_params
 from nextword.files import write_json
 from nextword.probes.throughput import BACKWARD, peak_operations
+from nextword.report.schema import EvaluateFile, TrainFile, TrainRun
 from nextword.training.brief import product_type
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,31 +70,34 @@ def lay_out(name: str, params: Params, data: Path | None) -> Path:
 
 
 def results(folder: Path, params: Params) -> Iterator[dict[str, Any]]:
-    """A row for each seed of each model with a published result."""
+    """A row for each seed of each model with a published result; its perplexities are None where it diverged."""
     for name, published in params.published.items():
-        trained, scored = (
-            {run["seed"]: run for run in json.loads((folder / "reports" / stage / f"{name}.json").read_text())["runs"]}
-            for stage in ("train", "evaluate")
-        )
-        for seed, run in trained.items():
-            kind = "cpu" if run["device"] == "cpu" else "cuda"
-            torch.set_num_threads(run["threads"])
-            peak = peak_operations(kind, product_type(run["precision"], kind), PEAK_SECONDS) * run["num_devices"]
-            operations = (1 + BACKWARD) * run["operations_per_token"]["total"] * run["tokens_per_second"]
+        file = f"{name}.json"
+        trained = TrainFile.model_validate_json((folder / "reports" / "train" / file).read_text())
+        evaluated = EvaluateFile.model_validate_json((folder / "reports" / "evaluate" / file).read_text())
+        scored = {run.seed: run.splits for run in evaluated.runs}
+        for run in trained.runs:
+            ours = {split: scores["stateful"].perplexity for split, scores in scored.get(run.seed, {}).items()}
             yield {
-                "model": name, "seed": seed, "source": published.source, "within": published.within,
+                "model": name, "seed": run.seed, "source": published.source, "within": published.within,
                 **{
-                    split: {
-                        "ours": scored[seed]["splits"][split]["stateful"]["perplexity"],
-                        "published": getattr(published, split),
-                    }
+                    split: {"ours": ours.get(split), "published": getattr(published, split)}
                     for split in ("valid", "test")
                 },
-                "parameters": run["num_parameters"]["total"], "device": run["device"], "devices": run["num_devices"],
-                "threads": run["threads"], "precision": run["precision"], "epochs": run["epochs"],
-                "seconds": run["seconds"], "seconds_to_best": run["seconds_to_best"],
-                "tokens_per_second": run["tokens_per_second"], "share_of_peak": operations / peak,
+                "parameters": trained.num_parameters.total, "device": run.device, "devices": run.num_devices,
+                "threads": run.threads, "precision": run.precision, "epochs": len(run.history),
+                "seconds": run.seconds, "seconds_to_best": run.seconds_to_best,
+                "tokens_per_second": run.tokens_per_second,
+                "share_of_peak": share_of_peak(run, trained.operations_per_token.total),
             }  # fmt: skip
+
+
+def share_of_peak(run: TrainRun, operations: int) -> float:
+    """What a run made of the fastest matrix product of this machine, ``operations`` being forward and a token."""
+    kind = "cpu" if run.device == "cpu" else "cuda"
+    torch.set_num_threads(run.threads or 1)
+    peak = peak_operations(kind, product_type(run.precision or "float32", kind), PEAK_SECONDS) * run.num_devices
+    return (1 + BACKWARD) * operations * (run.tokens_per_second or 0.0) / peak
 
 
 def show(rows: list[dict[str, Any]]) -> str:

@@ -1,6 +1,6 @@
 """Profiles that repeat published results: whole, of the published size, and fairly judged."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,16 @@ from ruamel.yaml import YAML
 from benchmarks import paper
 from nextword.config import load_params
 from nextword.models import build_model
+from nextword.report.schema import (
+    Epoch,
+    EvaluateFile,
+    EvaluateRun,
+    Metrics,
+    Operations,
+    Parameters,
+    TrainFile,
+    TrainRun,
+)
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = {  # of the first model, in millions; at the vocabulary of the corpus
@@ -50,15 +60,22 @@ def test_a_profile_has_the_published_size(name: str) -> None:
 def test_ours_stands_beside_theirs(test: float, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper, "peak_operations", lambda *of: 198e9)
     params = load_params(ROOT / "profiles" / "ptb-zaremba-small.yaml")
-    run: dict[str, Any] = {
-        "seed": 0, "device": "cpu", "precision": "float32", "threads": 1, "num_devices": 1, "epochs": 13,
-        "num_parameters": {"total": 4_651_600}, "operations_per_token": {"total": 5_280_000}, "seconds": 2_000.0,
-        "seconds_to_best": 1_900.0, "tokens_per_second": 5_000.0,
-    }  # fmt: skip
-    splits = {"valid": {"stateful": {"perplexity": 120.0}}, "test": {"stateful": {"perplexity": test}}}
-    for stage, content in (("train", run), ("evaluate", {"seed": 0, "splits": splits})):
+    run = TrainRun(
+        seed=0, status="finished", device="cpu", precision="float32", threads=1, seconds=2_000, tokens_per_second=5_000,
+        seconds_to_best=1_900, history=tuple(Epoch(epoch=i, tokens=i, seconds=i) for i in range(13)),
+    )  # fmt: skip
+    trained = TrainFile(
+        model="lstm", kind="lstm", num_parameters=Parameters(total=4_651_600),
+        operations_per_token=Operations(total=5_280_000), runs=(run,),
+    )  # fmt: skip
+    splits: Any = {
+        split: {"stateful": Metrics(num_targets=1, nats=math.log(value), perplexity=value)}
+        for split, value in (("valid", 120.0), ("test", test))
+    }
+    evaluated = EvaluateFile(model="lstm", runs=(EvaluateRun(seed=0, splits=splits),))
+    for stage, report in (("train", trained), ("evaluate", evaluated)):
         (tmp_path / "reports" / stage).mkdir(parents=True)
-        (tmp_path / "reports" / stage / "lstm.json").write_text(json.dumps({"runs": [content]}))
+        (tmp_path / "reports" / stage / "lstm.json").write_text(report.model_dump_json())
     [row] = paper.results(tmp_path, params)
     assert row["test"] == {"ours": test, "published": 114.5}
     assert row["share_of_peak"] == pytest.approx(3 * 5_280_000 * 5_000 / 198e9)

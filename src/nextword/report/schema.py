@@ -111,6 +111,7 @@ class TrainRun(Report):
     engine: str | None = None
     precision: str | None = None
     device: str | None = None
+    num_devices: int = 1
     threads: int | None = None
     history: tuple[Epoch, ...] = ()
     diverged_at: dict[str, Any] | None = None
