@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,13 @@ def tiny_params() -> Params:
         },
         evaluate=EvaluateParams(batch_size=3, train_sample_tokens=500),
     )
+
+
+@pytest.fixture(scope="session")
+def mount_namespace() -> None:
+    """Skips where a process cannot have mounts of its own (``unshare -rm``)."""
+    words = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+    try:
+        subprocess.run(words, check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"no mount namespace of one's own here: {error}")

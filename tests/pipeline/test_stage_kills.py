@@ -161,24 +161,13 @@ print(json.dumps(told))
 """
 
 
-def no_namespaces() -> str:
-    """Why there is no mount namespace to be had, or nothing."""
-    try:
-        words = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
-        subprocess.run(words, check=True, capture_output=True, timeout=30)
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"no mount namespace of one's own here: {error}"
-    return ""
-
-
+@pytest.mark.usefixtures("mount_namespace")
 @pytest.mark.parametrize(
     ("kind", "advice"), [("full", "the disk is full: free some"), ("read-only", "change its owner")]
 )
 def test_trouble_with_the_disk_says_what_to_do(
     kind: str, advice: str, whole: tuple[Path, dict[str, float]], tmp_path: Path
 ) -> None:
-    if reason := no_namespaces():
-        pytest.skip(reason)
     folder = tmp_path / "project"
     shutil.copytree(whole[0], folder)
     (folder / "trouble.py").write_text(TROUBLE)

@@ -215,20 +215,9 @@ print(json.dumps(waited))
 """
 
 
-def namespaces() -> str:
-    """Why there is no mount namespace to be had, or nothing."""
-    try:
-        words = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
-        subprocess.run(words, check=True, capture_output=True, timeout=30)
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"no mount namespace of one's own here: {error}"
-    return ""
-
-
+@pytest.mark.usefixtures("mount_namespace")
 @pytest.mark.parametrize("kind", ["full", "read-only"])
 def test_trouble_with_the_disk_under_mlruns(local, kind):
-    if reason := namespaces():
-        pytest.skip(reason)
     (local / "trouble.py").write_text(TROUBLE)
     environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     environment.pop("MLFLOW_TRACKING_URI", None)
