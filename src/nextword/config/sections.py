@@ -180,7 +180,8 @@ class TrainParams(Section):
     loss_scale: Literal["mean", "per_stream"] = "mean"
     """The loss that is differentiated: nats per target, or nats per stream (summed over the window: Zaremba 2014)."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: bfloat16 where the device computes it natively, else float32. Evaluation is always float32."""
+    """auto: bfloat16 where the device computes it natively, else float32. float16: on GPUs, with loss
+    scaling. Evaluation is always float32."""
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices_per_run: Count | Literal["all"] = 1
     """1: as many runs at once as there are devices (on CPU: one thread-pinned process a core); N: DDP over N."""

@@ -24,7 +24,6 @@ from nextword.stage import Progress
 from nextword.text.ids import EncodedCorpus, Ids, load_ids
 from nextword.text.streams import Columns
 from nextword.training.brief import product_type, update, window_loss
-from nextword.training.fit import resolve_precision
 from nextword.training.module import LanguageModelModule
 from nextword.training.placement import find_devices
 from nextword.training.schedule import build_optimizer
@@ -66,10 +65,10 @@ def throughput(
     Raises:
         ValueError: more devices than there are, or train is shorter than a batch.
     """
-    machine = find_devices(train.accelerator)
+    machine = find_devices(train.accelerator, train.precision)
     kind = machine.accelerator
     counts = _device_counts(params, machine.num_devices if kind == "cpu" else 1, kind)
-    precision, low = resolve_precision(train.precision, kind), product_type(train.precision, kind)
+    low = product_type(train.precision, kind)
     corpus = load_ids(ids)
     found = networks(params.embedding_size, params.hidden_size)
     points = [(batch, count) for count in counts for batch in params.batch_sizes]
@@ -101,7 +100,7 @@ def throughput(
         described = {name: _describe(model, corpus, train, kind, low) for name, model in found.items()}
     return {
         "device": kind if kind == "cpu" else torch.cuda.get_device_name(0),
-        "precision": precision,
+        "precision": str(low).removeprefix("torch."),
         "vocab_size": corpus.vocab_size,
         "bptt": train.bptt,
         "batch_size": train.batch_size,

@@ -39,11 +39,11 @@ class Devices:
     num_devices: int  # GPUs, or cores on CPU
 
 
-def find_devices(accelerator: str) -> Devices:
-    """Devices for ``auto``, ``cpu`` or ``cuda``.
+def find_devices(accelerator: str, precision: str = "auto") -> Devices:
+    """Devices for ``auto``, ``cpu`` or ``cuda``, to train on in ``precision``.
 
     Raises:
-        ValueError: ``cuda`` was asked for and there is no GPU.
+        ValueError: ``cuda`` was asked for and there is no GPU, or float16 without one.
     """
     import torch
 
@@ -55,6 +55,8 @@ def find_devices(accelerator: str) -> Devices:
     gpus = torch.cuda.device_count() if accelerator != "cpu" else 0
     if accelerator == "cuda" and gpus == 0:
         raise ValueError("train.accelerator is cuda and no GPU was found; set it to auto or cpu")
+    if precision == "float16" and gpus == 0:
+        raise ValueError("train.precision is float16, which only GPUs train in; set it to auto, bfloat16 or float32")
     return Devices("cuda", cores, gpus) if gpus else Devices("cpu", cores, len(cores))
 
 
@@ -121,7 +123,7 @@ class Runs:
         self._started: list[_Process] = []
         if all(job.outcome() is not None for job in jobs):
             return
-        devices = find_devices(params.accelerator)
+        devices = find_devices(params.accelerator, params.precision)
         per_run = devices_per_run(params, devices)
         threads = max(1, len(devices.cores) // per_run)
         placed = {"accelerator": devices.accelerator, "devices": per_run, "threads": threads}

@@ -54,7 +54,7 @@ def tune_model(params: Params, model: str, ids: Path, work: Path, progress: Prog
         ValueError: no such model, ids missing, or fewer tokens than one update takes.
     """
     params.require_model(model)
-    corpus, devices = load_ids(ids), find_devices(params.train.accelerator)
+    corpus, devices = load_ids(ids), find_devices(params.train.accelerator, params.train.precision)
     rungs = rungs_of(params.tune, params.train)
     workers = min(devices.num_devices, params.train.max_parallel_runs or devices.num_devices)
     with _opened(params, model, corpus, devices, work) as study, Pool(workers) as pool:
