@@ -261,7 +261,7 @@ def test_what_is_done_does_not_change_where_the_rest_runs(
         def wait_or_kill(self) -> None: ...
 
     monkeypatch.setattr(placement, "_Process", Started)
-    monkeypatch.setattr(placement, "find_devices", lambda accelerator: placement.Devices("cpu", (0, 1), 2))
+    monkeypatch.setattr(placement, "find_devices", lambda *_: placement.Devices("cpu", (0, 1), 2))
     for done, expected in (([], [(0, (0,)), (1, (1,))]), ([0], [(1, (1,))]), ([0, 1], [(2, (0, 1))])):
         work = tmp_path / str(done)
         training = Training(with_train(tiny_params, seeds=(0, 1, 2)), "lstm", tiny_ids, tmp_path / "out", work)

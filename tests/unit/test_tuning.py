@@ -64,7 +64,7 @@ class Fake:
         self.kill_at: int | None = None
         self.lost: set[float] = set()
         monkeypatch.setattr(search, "run_trial", self)
-        monkeypatch.setattr(search, "find_devices", lambda accelerator: Devices("cpu", (0,), 1))
+        monkeypatch.setattr(search, "find_devices", lambda *_: Devices("cpu", (0,), 1))
 
     def __call__(
         self, ids: Path, model: ModelParams, train: TrainParams, steps: int, seed: int, device: str
@@ -254,7 +254,7 @@ def test_the_number_of_processes_changes_nothing(ids: Path, tmp_path: Path, monk
     params = with_tune(trials=4, halvings=1)
     found = []
     for workers in (1, 2):
-        monkeypatch.setattr(search, "find_devices", lambda _, n=workers: Devices("cpu", tuple(range(n)), n))
+        monkeypatch.setattr(search, "find_devices", lambda *_, n=workers: Devices("cpu", tuple(range(n)), n))
         found.append(tune_model(params, "gru", ids, tmp_path / str(workers)))
         assert found[-1].pop("seconds") > 0
     assert found[0] == found[1]
