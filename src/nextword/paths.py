@@ -4,6 +4,7 @@ from pathlib import Path
 
 CORPUS = Path("data/corpus")
 IDS = Path("data/ids")
+PLAN = Path("data/plan")
 MODELS = Path("models")
 REPORTS = Path("reports")
 NATS = REPORTS / "nats"

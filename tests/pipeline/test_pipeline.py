@@ -73,6 +73,9 @@ class Project:
                 node[last] = value
         yaml.dump(tree, file)
 
+    def params(self) -> Any:
+        return YAML(typ="safe").load(self.folder / "params.yaml")
+
     def json(self, path: str) -> Any:
         return json.loads((self.folder / path).read_text())
 
@@ -94,9 +97,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def test_every_stage_runs(project: Any) -> None:
-    models = list(YAML(typ="safe").load(project.folder / "params.yaml")["models"])
+    models = list(project.params()["models"])
     stages = ("tune", "train", "evaluate", "probe")
-    expected = ["prepare", "encode", "ngram", *[f"{stage}@{model}" for model in models for stage in stages]]
+    expected = ["prepare", "encode", "ngram", "plan", *[f"{stage}@{model}" for model in models for stage in stages]]
     expected += ["memory", "exploding", "window", "sparsity", "capacity", "throughput", "compare"]
     assert sorted(project.first) == sorted(expected)
     assert project.first[-1] == "compare"
@@ -166,17 +169,27 @@ def test_one_leaf_reruns_one_model(project: Any) -> None:
     project.change(models__gru__hidden_size=40)
     diff = project.run("dvc", "params", "diff").stdout
     assert "models.gru.hidden_size" in diff
-    assert sorted(project.repro()) == ["compare", "evaluate@gru", "probe@gru", "train@gru", "tune@gru"]
+    assert sorted(project.repro()) == ["compare", "evaluate@gru", "plan", "probe@gru", "train@gru", "tune@gru"]
     assert project.json("reports/train/gru.json")["num_parameters"]["recurrent"] == 3 * 40 * (32 + 40 + 1)
 
 
 def test_a_list_of_seeds_reruns_one_model(project: Any) -> None:
-    tuned = project.json("reports/tune/lstm.json")
+    """What was tuned stays: seeds are no part of the search."""
     project.change(models__lstm__seeds=[1])
-    assert sorted(project.repro()) == ["compare", "evaluate@lstm", "probe@lstm", "train@lstm", "tune@lstm"]
-    again = project.json("reports/tune/lstm.json")
-    assert [again[key] for key in ("settings", "trials")] == [tuned[key] for key in ("settings", "trials")]
+    assert sorted(project.repro()) == ["compare", "evaluate@lstm", "plan", "probe@lstm", "train@lstm"]
     assert [run["seed"] for run in project.json("reports/train/lstm.json")["runs"]] == [1]
+
+
+def test_the_common_seeds_rerun_the_models_without_their_own(project: Any) -> None:
+    models = project.params()["models"]
+    without = {name for name, model in models.items() if "seeds" not in model}
+    assert without and without != set(models)
+    before = project.params()["train"]["seeds"]
+    project.change(train__seeds=before[1:])
+    expected = {f"{stage}@{name}" for name in without for stage in ("train", "evaluate", "probe")}
+    assert set(project.repro()) == {"plan", "compare", *expected}
+    project.change(train__checkpoint_seconds=7)  # about the machine: changes no result
+    assert project.repro() == ["plan", "compare"]
 
 
 def test_what_was_tuned_is_what_is_trained(project: Any) -> None:
@@ -206,7 +219,7 @@ def test_one_experiment_reruns_alone(project: Any) -> None:
 
 def test_models_come_and_go(project: Any) -> None:
     project.change(models__nnlm=None, models__rnn={"kind": "rnn", "hidden_size": 8, "embedding_size": 8, "seeds": [0]})
-    assert sorted(project.repro()) == ["compare", "evaluate@rnn", "probe@rnn", "train@rnn", "tune@rnn"]
+    assert sorted(project.repro()) == ["compare", "evaluate@rnn", "plan", "probe@rnn", "train@rnn", "tune@rnn"]
     board = (project.folder / "reports/compare/leaderboard.csv").read_text()
     assert "rnn" in board and "nnlm" not in board
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nextword.config import Params
+from nextword.config.conditions import of_training
 from nextword.files import digest, write_json
 from nextword.text.ids import load_ids
 from nextword.training.placement import OnRow, Runs
@@ -33,9 +34,7 @@ class Training:
         params.require_model(name)
         corpus = load_ids(ids)
         key = digest([
-            params.train.model_dump(mode="json", exclude={"seeds", "max_parallel_runs", "checkpoint_seconds"}),
-            params.models[name].model_dump(mode="json", exclude={"seeds", "group"}),
-            corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256,
+            of_training(params, name), corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256,
         ])  # fmt: skip
         self.params, self.name, self.out, self.work = params, name, out, work
         self.jobs = [

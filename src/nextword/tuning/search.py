@@ -22,6 +22,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from nextword.config import ModelParams, Params, TrainParams, TuneParams
+from nextword.config.conditions import of_search
 from nextword.files import digest
 from nextword.pool import Pool
 from nextword.stage import Progress
@@ -103,18 +104,7 @@ def draws(tune: TuneParams) -> list[dict[str, float]]:
 def fingerprint(params: Params, model: str, corpus: EncodedCorpus, accelerator: str) -> str:
     """SHA-256 of everything that a result of the search depends on."""
     return digest([
-        params.tune.model_dump(mode="json", exclude={"models"}),
-        params.train.model_dump(
-            mode="json",
-            exclude={
-                "seeds", "max_epochs", "early_stopping_patience", "accelerator", "devices_per_run", "max_parallel_runs",
-                "checkpoint_seconds", "accumulate",
-            },
-        ),
-        params.models[model].model_dump(
-            mode="json", exclude={"seeds", "group", "max_epochs", "learning_rate", "dropout"}
-        ),
-        accelerator, corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256,
+        of_search(params, model), accelerator, corpus.tokenizer_sha256, corpus["train"].sha256, corpus["valid"].sha256,
     ])  # fmt: skip
 
 
