@@ -14,7 +14,9 @@ from functools import cache
 from statistics import mean, variance  # exact: equal values have variance 0
 from typing import Literal
 
-Method = Literal["paired t", "Welch t", "Dunnett", "crossed bootstrap", "MOVER", "none"]
+Method = Literal[
+    "paired t", "Welch t", "Dunnett", "crossed bootstrap", "crossed bootstrap, simultaneous", "MOVER", "none"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
