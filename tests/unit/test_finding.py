@@ -17,6 +17,7 @@ from nextword.report.finding import (
     findings_records,
     findings_table,
     judge,
+    judge_by,
     not_tested,
     over_seeds,
     verdict_counts,
@@ -57,6 +58,18 @@ def gap(mean: float, half: float | None) -> Difference:
         ("not higher", gap(0.02, 0.005), 0.02, "undecided"),
         ("not lower", gap(1.0, 0.5), 0.0, "supported"),
         ("not lower", gap(-0.03, 0.005), 0.02, "contradicted"),
+        ("not lower", gap(-0.01, 0.005), 0.02, "supported"),
+        ("much higher", gap(0.04, 0.01), 0.02, "supported"),
+        ("much higher", gap(0.01, 0.005), 0.02, "contradicted"),  # higher, but not by much
+        ("much higher", gap(-0.04, 0.01), 0.02, "contradicted"),
+        ("much higher", gap(0.02, 0.01), 0.02, "undecided"),
+        ("much higher", None, 0.02, "undecided"),
+        ("slightly higher", gap(0.01, 0.005), 0.02, "supported"),
+        ("slightly higher", gap(0.03, 0.005), 0.02, "contradicted"),  # by more than that
+        ("slightly higher", gap(-0.01, 0.005), 0.02, "contradicted"),  # lower, if by little
+        ("slightly higher", gap(0.0, 0.005), 0.02, "undecided"),
+        ("slightly higher", gap(0.02, 0.005), 0.02, "undecided"),
+        ("slightly higher", gap(0.01, None), 0.02, "undecided"),
     ],
 )
 def test_the_rule(reading: Reading, difference: Difference | None, margin: float, verdict: str) -> None:
@@ -73,6 +86,22 @@ def test_the_rule(reading: Reading, difference: Difference | None, margin: float
 )  # fmt: skip
 def test_a_count_needs_no_interval(reading: Reading, mean: float, verdict: str) -> None:
     assert judge(reading, gap(mean, None), exact=True) == verdict
+
+
+@pytest.mark.parametrize(
+    ("reading", "of_a", "of_b"),
+    [
+        ("higher", "supported", "contradicted"), ("lower", "contradicted", "supported"),
+        ("equal", "contradicted", "contradicted"), ("not higher", "contradicted", "supported"),
+        ("not lower", "supported", "contradicted"), ("much higher", "supported", "contradicted"),
+        ("slightly higher", "contradicted", "contradicted"),
+    ],
+)  # fmt: skip
+def test_a_side_beyond_chance_counts_as_infinitely_high(reading: Reading, of_a: str, of_b: str) -> None:
+    difference = gap(0.01, 0.005)  # whatever the interval
+    assert judge_by("a beyond chance", reading, difference, 0.02) == of_a
+    assert judge_by("b beyond chance", reading, None, 0.02) == of_b
+    assert judge_by("nothing", reading, difference, 0.02) == "undecided"
 
 
 def test_counts_are_compared_directly() -> None:

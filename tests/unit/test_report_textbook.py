@@ -122,6 +122,8 @@ def test_a_model_worse_than_chance_is_worse_than_any_other(tmp_path: Path) -> No
     planted = found(tmp_path, params, {"lstm": 6_000.0})["lstm_rnn"]
     assert planted.verdict == "contradicted" and "uniform guess" in planted.note
     assert planted.difference is not None and planted.difference.low is None
+    both = found(tmp_path / "both", params, {"lstm": 6_000.0, "rnn": 9_000.0})["lstm_rnn"]
+    assert (both.verdict, both.basis) == ("undecided", "nothing") and "each of lstm and rnn" in both.note
 
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:

@@ -6,19 +6,18 @@ Shapes: S seeds (of one side), D blocks (documents, or parts of them), N targets
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nextword.evaluation.statistics import Difference, t_quantile
+from nextword.evaluation.resampling import effect_size, quadratic, resample
+from nextword.evaluation.statistics import Difference, Method, t_quantile
 
 Floats = NDArray[np.float64]
-
-_GROWTH = 1.5
-"""Power of its size with which the variance of a block's sum is taken to grow."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,8 @@ def crossed_difference(
 
         V = V_documents + V_seeds(a) + V_seeds(b) - I(a) - I(b),   never below V_documents or the two V_seeds
 
-    - V_documents: bootstrap over blocks, both sides resampled alike (paired), the seeds held; see :func:`_resample`.
+    - V_documents: bootstrap over blocks, both sides resampled alike (paired), the seeds held; see
+      :func:`~nextword.evaluation.resampling.resample`.
     - V_seeds: variance of a side's figure over its S seeds, divided by S.
     - I: what seeds and documents do together, which is in both parts above: the same bootstrap of each seed's
       deviation from the mean of its side's seeds.
@@ -141,36 +141,136 @@ def crossed_difference(
     """
     sizes = np.asarray(sizes_D, np.float64)
     a, b = (_side(values, sizes, exact) for values, exact in ((a_SD, a_exact), (b_SD, b_exact)))
+    _check(confidence, resamples)
+    if not _has_interval(a, b) or (len(a) < 2 and not a_exact) or (len(b) < 2 and not b_exact):
+        return _difference(a, b, sizes)
+    resampled = resample(tuple(sizes.tolist()), resamples, seed)
+    of_seeds = [
+        _seeds([side], sizes, resampled[0]).over(len(side)) for side, exact in ((a, a_exact), (b, b_exact)) if not exact
+    ]
+    return _with_interval(_difference(a, b, sizes), a, b, resampled, of_seeds, confidence, "crossed bootstrap")
+
+
+def crossed_to_one(
+    control_SD: ArrayLike,
+    treatments_SD: Mapping[str, ArrayLike],
+    sizes_D: ArrayLike,
+    confidence: float = 0.95,
+    resamples: int = 2_000,
+    *,
+    seed: int = 0,
+) -> dict[str, Crossed]:
+    """Nats a target of each treatment less those of one control; all intervals hold at once.
+
+    The variance of each difference has the parts of :func:`crossed_difference`, of which those of seeds are pooled over
+    the control and all treatments, as in Dunnett's comparison of many with one (JASA 50, 1955): with s^2 the pooled
+    variance of one seed's figure, ``V_seeds = s^2 (1 / S_k + 1 / S_0)`` with ``sum (S - 1)`` degrees of freedom. So a
+    side of one seed has an interval too. The assumption is that seeds differ as much in one model as in another; two
+    seeds of a side alone say next to nothing of their variance (Student's t with one degree of freedom).
+
+    Each of the m intervals has confidence ``c^(1/m)``, so that together they have at least about ``c`` however their
+    differences depend on each other: Sidak, "Rectangular confidence regions for the means of multivariate normal
+    distributions", JASA 62 (1967). Simulated with 6 to 20 documents, 2 or 3 seeds a side and 8 treatments, all 95%
+    intervals hold at once in 93% to 97.5% whether documents, seeds or both decide. Where seeds count much, that falls
+    to 85% if one treatment has five times the others' spread over seeds, and to 73% if the control has.
+
+    Args:
+        control_SD: (S_0, D) nats summed over each block, a row a seed.
+        treatments_SD: (S_k, D) the same by name.
+        sizes_D: (D,) targets of each block.
+        confidence: of all intervals together, between 0 and 1.
+        resamples: of documents, at least two.
+        seed: of the resampling. The same arguments give the same bits.
+
+    Returns:
+        By name, in the order given. ``low`` and ``high`` are None where there is one block only, where every side has
+        one seed, and for a side of infinite nats, which is not pooled with the others.
+
+    Raises:
+        ValueError: shapes that do not fit, an empty block, nats that are no number.
+
+    >>> found = crossed_to_one([[1.0, 2.0], [1.0, 4.0]], {"a": [[3.0, 3.0]], "b": [[2.0, 4.0]]}, [1, 1])
+    >>> {name: gap.mean for name, gap in found.items()}
+    {'a': 1.0, 'b': 1.0}
+    """
+    sizes = np.asarray(sizes_D, np.float64)
+    control = _side(control_SD, sizes, exact=False)
+    sides = {name: _side(values, sizes, exact=False) for name, values in treatments_SD.items()}
+    _check(confidence, resamples)
+    found = {name: _difference(side, control, sizes) for name, side in sides.items()}
+    fit = {name: side for name, side in sides.items() if _has_interval(side, control)}
+    if not fit or sum(len(side) - 1 for side in (control, *fit.values())) == 0:
+        return found
+    resampled = resample(tuple(sizes.tolist()), resamples, seed)
+    pooled = _seeds([control, *fit.values()], sizes, resampled[0])
+    for name, side in fit.items():
+        of_seeds = [pooled.over(1.0 / (1.0 / len(side) + 1.0 / len(control)))]  # as if one side of so many seeds
+        found[name] = _with_interval(
+            found[name], side, control, resampled, of_seeds, confidence ** (1.0 / len(fit)),
+            "crossed bootstrap, simultaneous",
+        )  # fmt: skip
+    return found
+
+
+class _Seeds(NamedTuple):
+    """What seeds do to a figure in nats a target."""
+
+    variance: float
+    interaction: float
+    """The share of that variance that seeds and documents make together, and that the bootstrap over documents has."""
+    freedom: int
+
+    def over(self, count: float) -> _Seeds:
+        """Of the mean of so many seeds."""
+        return _Seeds(self.variance / count, self.interaction / count, self.freedom)
+
+
+def _seeds(sides: Sequence[Floats], sizes: Floats, spread_DD: Floats) -> _Seeds:
+    """Of one seed, pooled over the sides; one of them at least has two seeds."""
+    freedom = sum(len(side) - 1 for side in sides)
+    squares = (float(side.sum(1).var(ddof=1)) * (len(side) - 1) for side in sides if len(side) > 1)
+    together = (quadratic(row, spread_DD) for side in sides for row in side - side.mean(0))
+    return _Seeds(math.fsum(squares) / float(sizes.sum()) ** 2 / freedom, math.fsum(together) / freedom, freedom)
+
+
+def _check(confidence: float, resamples: int) -> None:
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, e.g. 0.95; got {confidence}")
     if resamples < 2:
         raise ValueError(f"a bootstrap needs at least 2 resamples, better 1000; got {resamples}")
-    targets, blocks = float(sizes.sum()), len(sizes)
-    center = float(a.mean(0).sum()) / targets - float(b.mean(0).sum()) / targets
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return Crossed(center, None, None, "none", num_blocks=blocks)
-    gap_D = a.mean(0) - b.mean(0)
-    effect = _effect(gap_D, sizes)
-    if blocks < 2 or (len(a) < 2 and not a_exact) or (len(b) < 2 and not b_exact):
-        return Crossed(center, None, None, "none", effect=effect, num_blocks=blocks)
 
-    spread_DD, freedom = _resample(tuple(sizes.tolist()), resamples, seed)
-    documents = _quadratic(gap_D, spread_DD)
-    parts, interaction = [(documents, freedom)], 0.0
-    for side, exact in ((a, a_exact), (b, b_exact)):
-        if not exact:
-            seeds = len(side)
-            parts.append((float(side.sum(1).var(ddof=1)) / targets**2 / seeds, seeds - 1.0))
-            interaction += sum(_quadratic(row, spread_DD) for row in side - side.mean(0)) / (seeds * (seeds - 1))
+
+def _has_interval(a: Floats, b: Floats) -> bool:
+    return a.shape[1] > 1 and bool(np.isfinite(a).all() and np.isfinite(b).all())
+
+
+def _difference(a: Floats, b: Floats, sizes: Floats) -> Crossed:
+    """The difference and its effect size, without an interval."""
+    targets = float(sizes.sum())
+    center = float(a.mean(0).sum()) / targets - float(b.mean(0).sum()) / targets
+    finite = np.isfinite(a).all() and np.isfinite(b).all()
+    effect = effect_size(a.mean(0) - b.mean(0), sizes) if finite else None
+    return Crossed(center, None, None, "none", effect=effect, num_blocks=len(sizes))
+
+
+def _with_interval(
+    gap: Crossed, a: Floats, b: Floats, resampled: tuple[Floats, float], of_seeds: Sequence[_Seeds], confidence: float,
+    method: Method,
+) -> Crossed:  # fmt: skip
+    """The interval from the part of documents and those of seeds, with Satterthwaite's degrees of freedom."""
+    spread_DD, freedom = resampled
+    documents = quadratic(a.mean(0) - b.mean(0), spread_DD)
+    parts = [(documents, freedom), *((part.variance, part.freedom) for part in of_seeds)]
     total = math.fsum(part for part, _ in parts)
     if total == 0.0:
-        return Crossed(center, center, center, "crossed bootstrap", effect=effect, num_blocks=blocks)
+        return replace(gap, low=gap.mean, high=gap.mean, method=method)
+    interaction = math.fsum(part.interaction for part in of_seeds)
     variance = max(total - interaction, documents, total - documents)
     freedom = total**2 / math.fsum(part**2 / own for part, own in parts)
     half = t_quantile(confidence, freedom) * math.sqrt(variance)
-    return Crossed(
-        center, center - half, center + half, "crossed bootstrap",
-        effect=effect, num_blocks=blocks, freedom=freedom, documents_share=documents / total,
+    return replace(
+        gap, low=gap.mean - half, high=gap.mean + half, method=method,
+        freedom=freedom, documents_share=documents / total,
     )  # fmt: skip
 
 
@@ -185,50 +285,3 @@ def _side(nats_SD: ArrayLike, sizes: Floats, exact: bool) -> Floats:
     if exact and len(nats) > 1:
         raise ValueError(f"an exact side is one row of nats; got {len(nats)} seeds")
     return nats
-
-
-@lru_cache(maxsize=64)
-def _resample(sizes: tuple[float, ...], resamples: int, seed: int) -> tuple[Floats, float]:
-    """Bootstrap the blocks once for all pairs of models.
-
-    A resample turns sums x_D of blocks into ``sum_d p_d x_d``, p_d being how often block d was drawn by the targets
-    drawn. So the variance of any such figure over the resamples is ``x K x``, K the covariance of p.
-
-    K is scaled so that the variance is unbiased, and its degrees of freedom are taken (Bell & McCaffrey 2002; Imbens &
-    Kolesar, Review of Economics and Statistics 98, 2016), where the variance of a sum goes with n_d^1.5: between
-    targets that are independent (n_d) and documents that differ as wholes (n_d^2). With equal blocks the factor is
-    D / (D - 1) and the degrees of freedom are D - 1, but for the chance in the resamples.
-
-    Returns:
-        (D, D) K, and the degrees of freedom.
-    """
-    size_D = np.array(sizes)
-    drawn = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1.0 / len(sizes)), resamples)
-    share_BD = drawn / np.einsum("bd,d->b", drawn, size_D)[:, None]
-    share_BD -= share_BD.mean(0)
-    spread_DD = np.einsum("bd,be->de", share_BD, share_BD) / (resamples - 1)  # not @: same bits with any BLAS
-    expected_D = size_D**_GROWTH
-    scaled_DD = spread_DD * expected_D
-    factor = float(expected_D.sum()) / float(size_D.sum()) ** 2 / float(np.trace(scaled_DD))
-    freedom = float(np.trace(scaled_DD)) ** 2 / float((scaled_DD * scaled_DD.T).sum())
-    return spread_DD * factor, freedom
-
-
-def _quadratic(values_D: Floats, spread_DD: Floats) -> float:
-    return max(float(np.einsum("d,de,e->", values_D, spread_DD, values_D)), 0.0)
-
-
-def _effect(gap_D: Floats, sizes: Floats) -> float | None:
-    """Mean over standard deviation of the blocks' differences a target, blocks weighted by size; Hedges (1981).
-
-    None below three blocks, where Hedges' correction is zero, and where all blocks differ alike.
-    """
-    freedom = len(sizes) - 1
-    weights = sizes / sizes.sum()
-    gaps = gap_D / sizes
-    mean = float((weights * gaps).sum())
-    variance = float((weights * (gaps - mean) ** 2).sum()) / (1.0 - float((weights**2).sum())) if freedom else 0.0
-    if freedom < 2 or math.sqrt(variance) <= 1e-9 * abs(mean):  # below: rounding
-        return None
-    correction = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)) / math.sqrt(freedom / 2)
-    return correction * mean / math.sqrt(variance)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import mean, variance  # exact: equal values have variance 0
 from typing import Literal
 
-Method = Literal["paired t", "Welch t", "Dunnett", "crossed bootstrap", "MOVER", "none"]
+Method = Literal["paired t", "Welch t", "crossed bootstrap", "crossed bootstrap, simultaneous", "MOVER", "none"]
 
 
 @dataclass(frozen=True)
@@ -103,46 +102,6 @@ def difference(a: Mapping[int, float], b: Mapping[int, float], confidence: float
     return Difference(center, center - half, center + half, "Welch t")
 
 
-def many_to_one(
-    control: Sequence[float], treatments: Mapping[str, Sequence[float]], confidence: float = 0.95
-) -> dict[str, Difference]:
-    """Mean of each treatment less the mean of the control, with simultaneous intervals.
-
-    Dunnett, "A multiple comparison procedure for comparing several treatments with a control", JASA 50 (1955): under
-    independent normal values of equal variance, all intervals together hold their true differences with probability
-    ``confidence``. The variance is pooled over all sides with ``df = sum (n_i - 1)``, so a side of one value has an
-    interval too; there is none where every side has one value. With one treatment it is Student's t-interval.
-
-    Args:
-        control: finite numbers, at least one.
-        treatments: the same by name; their numbers of values may differ.
-        confidence: of all intervals together, between 0 and 1.
-
-    Returns:
-        By name, in the order given. The same arguments give the same bits.
-
-    Raises:
-        ValueError: as :func:`mean_interval`.
-
-    >>> {name: gap.mean for name, gap in many_to_one([1.0, 3.0], {"a": [4.0, 6.0], "b": [2.0]}).items()}
-    {'a': 3.0, 'b': 0.0}
-    """
-    sides = [control, *treatments.values()]
-    for values in sides:
-        _check(values, confidence)
-    centers = {name: mean(values) - mean(control) for name, values in treatments.items()}
-    freedom = sum(len(values) - 1 for values in sides)
-    if freedom == 0:
-        return {name: Difference(center, None, None, "none") for name, center in centers.items()}
-    pooled = sum((len(values) - 1) * variance(values) for values in sides if len(values) > 1) / freedom
-    critical = _dunnett_quantile(confidence, len(control), tuple(map(len, treatments.values()))) if treatments else 0.0
-    found = {}
-    for name, center in centers.items():
-        half = critical * math.sqrt(pooled * (1.0 / len(treatments[name]) + 1.0 / len(control)))
-        found[name] = Difference(center, center - half, center + half, "Dunnett")
-    return found
-
-
 def _check(values: Sequence[float], confidence: float) -> None:
     if not values:
         raise ValueError("a mean needs at least one value; got none")
@@ -157,32 +116,3 @@ def t_quantile(confidence: float, freedom: float) -> float:
     from scipy.special import stdtrit  # imported only where it is used: it is slow to load
 
     return float(stdtrit(freedom, (1.0 + confidence) / 2.0))
-
-
-@cache
-def _dunnett_quantile(confidence: float, control: int, treatments: tuple[int, ...]) -> float:
-    """Find c with P(max |T_i| <= c) = confidence, T multivariate t; of the numbers of values alone.
-
-    scipy.stats.dunnett computes the same, but its search for c can fail (SciPy 1.17: three treatments of three values
-    at 99%), so the root is found here, between Student's quantile and Bonferroni's.
-    """
-    import numpy as np
-    from scipy.optimize import brentq
-    from scipy.stats import multivariate_t
-
-    freedom = control - 1 + sum(size - 1 for size in treatments)
-    low = t_quantile(confidence, freedom)
-    if len(treatments) == 1:
-        return low
-    root = 1.0 / np.sqrt(1.0 + control / np.array(treatments))
-    correlation = np.outer(root, root)
-    np.fill_diagonal(correlation, 1.0)
-
-    def excess(limit: float) -> float:
-        limits = np.full(len(treatments), limit)
-        rng = np.random.default_rng(0)  # the integral is over random points: the same ones for every limit
-        inside = multivariate_t.cdf(limits, shape=correlation, df=freedom, lower_limit=-limits, random_state=rng)
-        return float(inside) - confidence
-
-    high = t_quantile(1.0 - (1.0 - confidence) / len(treatments), freedom)
-    return float(brentq(excess, low, 1.05 * high, xtol=1e-6))  # 1.05: room for the error of the integral

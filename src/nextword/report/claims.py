@@ -5,11 +5,7 @@ The notes' words are translated from ``reference/lecture-notes-zh.md`` (last tab
 
 from __future__ import annotations
 
-from nextword.config import CompareParams
 from nextword.report.finding import Claim
-
-COMPARABLE: float = CompareParams().margin
-"""Two perplexities are called comparable where one is at most this share above the other; the default margin."""
 
 
 def _claim(title: str, of_lstm: str, of_gru: str) -> Claim:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nextword.evaluation.bootstrap import Crossed, block_edges, block_sums, crossed_difference
+from nextword.evaluation.bootstrap import Crossed, block_edges, block_sums, crossed_difference, crossed_to_one
 from nextword.evaluation.statistics import Estimate
 from nextword.report.collect import Reports
-from nextword.report.finding import Claim, Finding, Reading, Side, judge, side_estimate
+from nextword.report.finding import Basis, Claim, Finding, Reading, Side, judge_by, side_estimate
 from nextword.report.schema import Protocol
 from nextword.report.tables import exp
 
@@ -46,6 +47,50 @@ def crossed_nats(reports: Reports, a: str, b: str, split: str = "test", way: str
     )
 
 
+def crossed_nats_to_one(reports: Reports, control: str, names: Iterable[str], way: Protocol) -> dict[str, Crossed]:
+    """Nats a target of test of each neural model less those of the control; all intervals hold at once.
+
+    Args:
+        reports: all.
+        control: name of a neural model.
+        names: of those that are set against it; a model that was not scored in this way is left out.
+        way: stateful or reset.
+
+    Returns:
+        By name; none where the control was not scored in this way.
+    """
+    rule, edges = reports.params.compare, edges_of(reports, "test")
+    scored = [name for name in (control, *names) if reports.neural[name].metrics("test", way)]
+    if control not in scored:
+        return {}
+    sides = {name: _sums(reports, name, "test", way, edges) for name in scored}
+    return crossed_to_one(sides.pop(control), sides, np.diff(edges), rule.confidence, rule.resamples)
+
+
+def beyond_chance(reports: Reports, name: str, split: str, way: Protocol) -> bool:
+    """Whether a finished seed of a neural model predicts worse than a uniform guess."""
+    chance = math.log(reports.ids.get("vocab_size", math.inf))
+    model = reports.neural.get(name)
+    return model is not None and max(model.log_perplexity(split, way).values(), default=-math.inf) > chance
+
+
+def basis_of(reports: Reports, a: str, b: str, split: str, way: Protocol) -> Basis:
+    """What decides between two models: a seed worse than chance makes the spread, and so an interval, meaningless."""
+    lost = beyond_chance(reports, a, split, way), beyond_chance(reports, b, split, way)
+    of_sides: dict[tuple[bool, bool], Basis] = {
+        (False, False): "interval", (True, False): "a beyond chance", (False, True): "b beyond chance",
+    }  # fmt: skip
+    return of_sides.get(lost, "nothing")
+
+
+def chance_note(basis: Basis, a: str, b: str) -> str:
+    """Why :func:`basis_of` lets no interval decide."""
+    if basis == "interval":
+        return ""
+    lost = {"a beyond chance": a, "b beyond chance": b}.get(basis, f"each of {a} and {b}")
+    return f"{lost} predicts worse than a uniform guess on a seed at least"
+
+
 def edges_of(reports: Reports, split: str) -> NDArray[np.int64]:
     """(D + 1,) offsets of the blocks of a split.
 
@@ -78,7 +123,7 @@ def perplexity_finding(
     reports: Reports,
     key: str,
     claim: Claim,
-    names: Sequence[str],
+    names: tuple[str, str],
     reading: Reading,
     split: str = "test",
     way: Protocol = "stateful",
@@ -98,17 +143,19 @@ def perplexity_finding(
         margin: of logarithms.
     """
     one, other = (Side(name, _perplexity(reports, name, split, way)) for name in names)
-    gap = crossed_nats(reports, names[0], names[1], split, way)
+    gap, basis = crossed_nats(reports, names[0], names[1], split, way), basis_of(reports, *names, split, way)
     sources = tuple(f"evaluate@{name}" if name in reports.neural else "ngram" for name in names)
     lost = [name for name in names if name in reports.neural and not reports.neural[name].finished]
-    note = f"{' and '.join(lost)}: every seed diverged" if lost else ""
-    if gap is not None and gap.low is None:
+    note = f"{' and '.join(lost)}: every seed diverged" if lost else chance_note(basis, *names)
+    if gap is not None and basis != "interval":
+        gap = replace(gap, low=None, high=None, method="none")
+    elif gap is not None and gap.low is None:
         note = "no interval: one seed, one document or an infinite loss"
-    verdict = judge(reading, gap, margin)
-    finding = Finding(
-        key, claim, f"{split.replace('_', ' ')} perplexity, {way}", one, other, reading, "ratio", gap, verdict, margin
-    )
-    return replace(finding, effect=gap.effect if gap else None, note=note, sources=tuple(dict.fromkeys(sources)))
+    return Finding(
+        key, claim, f"{split.replace('_', ' ')} perplexity, {way}", one, other, reading, "ratio", gap,
+        judge_by(basis, reading, gap, margin), margin, effect=gap.effect if gap else None, note=note,
+        sources=tuple(dict.fromkeys(sources)), basis=basis,
+    )  # fmt: skip
 
 
 def _perplexity(reports: Reports, name: str, split: str, way: Protocol) -> Estimate | None:

@@ -25,8 +25,11 @@ from nextword.report.tables import (
 )
 
 Verdict = Literal["supported", "contradicted", "undecided", "not tested"]
-Reading = Literal["higher", "lower", "equal", "not higher", "not lower"]
+Reading = Literal["higher", "lower", "equal", "not higher", "not lower", "much higher", "slightly higher"]
 Scale = Literal["ratio", "difference", "exact"]
+Basis = Literal["interval", "count", "a beyond chance", "b beyond chance", "nothing"]
+"""What a verdict follows from: the interval of the difference; the difference itself, which was counted; that one side
+alone has a seed worse than a uniform guess, so that it counts as infinitely high; nothing that compares the two."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Side:
 class Finding:
     """A measurement that speaks to a claim: two sides and their difference.
 
-    The claim is read as: ``a`` is higher (lower, equal, not higher, not lower) than ``b``.
+    The claim is read as: ``a`` is higher (lower, equal, not higher, ...) than ``b``.
     """
 
     key: str
@@ -76,14 +79,16 @@ class Finding:
     """Why there is no verdict, or what it rests on."""
     sources: tuple[str, ...] = ()
     """Stages whose reports it was made from: ``train@lstm``."""
+    basis: Basis = "interval"
 
 
 def judge(reading: Reading, difference: Difference | None, margin: float = 0.0, *, exact: bool = False) -> Verdict:
     """The rule. With [low, high] the interval of a - b and m the practical margin:
 
     - higher: supported where low > m, contradicted where high < -m; lower: the same with a and b exchanged;
-    - equal: supported where the interval lies within [-m, m], contradicted where it lies wholly outside;
-    - not higher: supported where high <= m, contradicted where low > m; not lower: with a and b exchanged;
+    - the other readings claim a range: supported where the interval lies within it, contradicted where wholly outside.
+      Equal: [-m, m]; not higher: up to m; much higher: above m; slightly higher: [0, m]; not lower: as not higher, with
+      a and b exchanged;
     - else undecided: the interval crosses zero or the margin, or there is none (one seed).
 
     An exact count has no interval: its difference is both ends, and one that is not on the claimed side contradicts.
@@ -97,11 +102,20 @@ def judge(reading: Reading, difference: Difference | None, margin: float = 0.0, 
         low, high = -high, -low
     if reading in ("higher", "lower"):
         supported, contradicted = low > margin, high <= 0 if exact else high < -margin
-    elif reading == "equal":
-        supported, contradicted = max(-low, high) <= margin, low > margin or high < -margin
     else:
-        supported, contradicted = high <= margin, low > margin
+        above = math.nextafter(margin, math.inf)  # the margin itself is not much
+        floor = {"equal": -margin, "slightly higher": 0.0, "much higher": above}.get(reading, -math.inf)
+        ceiling = math.inf if reading == "much higher" else margin
+        supported, contradicted = floor <= low and high <= ceiling, high < floor or low > ceiling
     return "supported" if supported else "contradicted" if contradicted else "undecided"
+
+
+def judge_by(basis: Basis, reading: Reading, difference: Difference | None, margin: float = 0.0) -> Verdict:
+    """The rule on whatever the verdict follows from; nothing leaves a claim undecided."""
+    beyond = {"a beyond chance": math.inf, "b beyond chance": -math.inf, "nothing": math.nan}.get(basis)
+    if beyond is not None:
+        difference = Difference(beyond, beyond, beyond, "none")
+    return judge(reading, difference, margin, exact=basis == "count")
 
 
 def counted(
@@ -111,7 +125,7 @@ def counted(
     gap = Difference(a[1] - b[1], None, None, "none")
     one, other = (Side(name, Estimate(value, None, None, 1)) for name, value in (a, b))
     verdict = judge(reading, gap, exact=True)
-    return Finding(key, claim, measured, one, other, reading, "exact", gap, verdict, form=count)
+    return Finding(key, claim, measured, one, other, reading, "exact", gap, verdict, form=count, basis="count")
 
 
 def over_seeds(
@@ -160,7 +174,7 @@ def side_estimate(values: Sequence[float], scale: Scale, confidence: float) -> E
 def not_tested(key: str, claim: Claim, why: str) -> Finding:
     """A claim on which nothing here can speak, and why."""
     none = Side("", None)
-    return Finding(key, claim, "", none, none, "higher", "difference", None, "not tested", note=why)
+    return Finding(key, claim, "", none, none, "higher", "difference", None, "not tested", note=why, basis="nothing")
 
 
 # ------------------------------------------------------------------------------------ as people read it
@@ -234,7 +248,10 @@ def findings_table(caption: str, findings: Sequence[Finding], notes: Sequence[st
 
 
 def findings_records(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Flat records, the same keys in each, for CSV and JSON; differences of ratios are of logarithms."""
+    """Flat records, the same keys in each, for CSV and JSON; differences of ratios are of logarithms.
+
+    Each verdict is ``judge_by`` of its record's basis, reading, difference and margin, but for what is not tested.
+    """
     return [_record(finding) for finding in findings]
 
 
@@ -259,6 +276,7 @@ def _record(finding: Finding) -> dict[str, Any]:
         "effect": finding.effect,
         "reading": finding.reading,
         "margin": finding.margin,
+        "basis": finding.basis,
         "verdict": finding.verdict,
         "note": finding.note,
         "sources": " ".join(finding.sources),

@@ -107,7 +107,9 @@ def _leader(finding: Finding) -> str:
     """Test perplexity of one pair in words."""
     lstm, gru, gap = finding.a.name, finding.b.name, finding.difference
     values = ", ".join(f"{side.name} {estimate_text(side.value, finding.form)}" for side in (finding.a, finding.b))
-    if gap is None or gap.low is None or gap.high is None:
+    if finding.basis in ("a beyond chance", "b beyond chance"):
+        who = f"{gru if finding.basis == 'a beyond chance' else lstm} is better, the other worse than a uniform guess"
+    elif gap is None or gap.low is None or gap.high is None:
         who = "no interval, so neither is shown to be better"
     elif gap.low > 0:
         who = f"{gru} is better"
@@ -129,7 +131,8 @@ def _rule(reports: Reports) -> list[str]:
         f"LSTM / GRU ({TIMES}) or LSTM less GRU (with its sign), with the {level} interval. Perplexities, speeds and "
         "seconds are compared as logarithms (perplexity: mean nats).",
         f"Verdict: supported where the {level} interval of the difference excludes zero on the side that the notes "
-        "claim, contradicted where it excludes it on the other, else undecided. Exact counts are compared directly. "
+        "claim, contradicted where it excludes it on the other, else undecided. Exact counts are compared directly; a "
+        "model that predicts worse than a uniform guess on a seed counts as higher without limit. "
         f'"Comparable on most tasks, sometimes better" is read as: the GRU\'s perplexity is at most {margin} above '
         "the LSTM's; so there the limit is not zero but this margin. What was made equal decides nothing.",
         f"Perplexities: paired by document ({blocks}; the few documents of the train sample are cut into "

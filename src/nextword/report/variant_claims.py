@@ -11,24 +11,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nextword.config import ModelParams
-from nextword.report.claims import COMPARABLE
+from nextword.report.finding import Reading
 from nextword.report.tables import Cell
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A claim as limits: the perplexity of the model over that of its measure lies between them."""
-
-    text: str
-    low: float = 0.0
-    high: float = math.inf
-
-
-MUCH_WORSE = Reading(f"its perplexity is higher by more than {COMPARABLE:.0%}", low=1.0 + COMPARABLE)
-BETTER = Reading("its perplexity is lower", high=1.0)
-NOT_BETTER = Reading("its perplexity is not lower", low=1.0)
-CLOSE = Reading(f"the perplexities differ by at most {COMPARABLE:.0%}", 1.0 / (1.0 + COMPARABLE), 1.0 + COMPARABLE)
-SLIGHTLY_WORSE = Reading(f"its perplexity is higher by at most {COMPARABLE:.0%}", 1.0, 1.0 + COMPARABLE)
+def read_as(reading: Reading, margin: float) -> str:
+    """A reading in words; ``margin`` is the share of perplexity up to which two are called comparable."""
+    share = f"{100 * margin:g}%"
+    return {
+        "higher": "its perplexity is higher",
+        "lower": "its perplexity is lower",
+        "equal": f"the perplexities differ by at most {share}",
+        "not higher": f"its perplexity is not higher by more than {share}",
+        "not lower": f"its perplexity is not lower by more than {share}",
+        "much higher": f"its perplexity is higher by more than {share}",
+        "slightly higher": f"its perplexity is higher by at most {share}",
+    }[reading]
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,11 @@ class Claim:
 
     text: str = ""
     reading: Reading | None = None
+    """Of its perplexity against that of the model with which the claim compares it."""
+
+    def margin(self, share: float) -> float:
+        """Practical margin of the verdict, of logarithms; zero where the notes do not say by how much."""
+        return 0.0 if self.reading in ("higher", "lower") else math.log1p(share)
 
 
 @dataclass(frozen=True)
@@ -70,21 +73,21 @@ ABLATIONS: dict[str, tuple[str, str, Claim]] = {
     "lstm_peephole": (
         "V", "vanilla: three gates with peepholes", Claim("all gates and activations in place: the lowest error"),
     ),
-    "lstm_nig": ("NIG", "no input gate: i = 1", Claim(_GATE_LOST, MUCH_WORSE)),
+    "lstm_nig": ("NIG", "no input gate: i = 1", Claim(_GATE_LOST, "much higher")),
     "lstm_nfg": (
-        "NFG", "no forget gate: f = 1", Claim(f"{_GATE_LOST}, most of all without the forget gate", MUCH_WORSE),
+        "NFG", "no forget gate: f = 1", Claim(f"{_GATE_LOST}, most of all without the forget gate", "much higher"),
     ),
-    "lstm_nog": ("NOG", "no output gate: o = 1", Claim(_GATE_LOST, MUCH_WORSE)),
-    "lstm_niaf": ("NIAF", "no input activation: g is linear", Claim(_ACTIVATION_LOST, MUCH_WORSE)),
-    "lstm_noaf": ("NOAF", "no output activation: h = o * c", Claim(_ACTIVATION_LOST, MUCH_WORSE)),
+    "lstm_nog": ("NOG", "no output gate: o = 1", Claim(_GATE_LOST, "much higher")),
+    "lstm_niaf": ("NIAF", "no input activation: g is linear", Claim(_ACTIVATION_LOST, "much higher")),
+    "lstm_noaf": ("NOAF", "no output activation: h = o * c", Claim(_ACTIVATION_LOST, "much higher")),
     "lstm_cifg": (
         "CIFG", "coupled input and forget gate: i = 1 - f",
-        Claim("fewer parameters, slightly worse, but still close to the standard LSTM", SLIGHTLY_WORSE),
+        Claim("fewer parameters, slightly worse, but still close to the standard LSTM", "slightly higher"),
     ),
-    "lstm": ("NP", "no peepholes", Claim("little effect: peepholes are not a key part", CLOSE)),
+    "lstm": ("NP", "no peepholes", Claim("little effect: peepholes are not a key part", "equal")),
     "lstm_fgr": (
         "FGR", "full gate recurrence: every gate sees all gates of the step before",
-        Claim("many more parameters, but no better; may even overfit", NOT_BETTER),
+        Claim("many more parameters, but no better; may even overfit", "not lower"),
     ),
 }  # fmt: skip
 """Variant, what it means and what the notes say of it, by kind."""
@@ -123,9 +126,9 @@ INITS: dict[str, str] = {
 }
 DEEP = "more layers raise expressive power and abstraction, but vanishing and exploding gradients make training harder"
 CONNECTIONS: dict[str, Claim] = {
-    "residual": Claim("gives gradients a direct path: deep RNNs train more easily and perform better", BETTER),
-    "highway": Claim("like the residual, with a gate between identity and layer: gradients can flow", BETTER),
-    "dense": Claim("everything is connected to everything directly: gradients can flow", BETTER),
+    "residual": Claim("gives gradients a direct path: deep RNNs train more easily and perform better", "lower"),
+    "highway": Claim("like the residual, with a gate between identity and layer: gradients can flow", "lower"),
+    "dense": Claim("everything is connected to everything directly: gradients can flow", "lower"),
 }
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from nextword.config import ModelParams
-from nextword.evaluation.statistics import Difference, Estimate, difference, many_to_one, mean_interval
+from nextword.evaluation.bootstrap import Crossed
+from nextword.evaluation.statistics import Difference, Estimate, difference, mean_interval
 from nextword.report.collect import Neural, Reports
-from nextword.report.finding import Verdict
+from nextword.report.crossed import basis_of, beyond_chance, crossed_nats_to_one
+from nextword.report.finding import Basis, Verdict, judge_by
 from nextword.report.leaderboard import estimate_metric, exp_estimate
 from nextword.report.schema import PROTOCOLS, Protocol
 from nextword.report.tables import Cell
-from nextword.report.variant_claims import Claim, Family, Reading
+from nextword.report.variant_claims import Claim, Family
 
 Standing = Literal["worse", "better", "not told apart", "worse than chance", "no figure"]
 """How a model stands to its measure: the interval of the difference lies above zero, below it, or on both sides. A
@@ -33,8 +35,8 @@ class VariantRow:
     speed: Estimate | None
     """Tokens a second in training."""
     claim: Claim
-    gaps: dict[Protocol, Difference | None] = field(default_factory=dict)
-    """Nats a target of test, less the baseline's."""
+    gaps: dict[Protocol, Crossed | None] = field(default_factory=dict)
+    """Nats a target of test, less the baseline's; of one protocol all intervals hold at once."""
     speed_gap: Difference | None = None
     """Of logarithms, less the baseline's."""
     unlike: str = ""
@@ -46,9 +48,13 @@ class VariantRow:
     """Settings that the traits do not show and the baseline has otherwise."""
     against: str | None = None
     """The model with which the claim compares it."""
-    claim_gap: Difference | None = None
+    claim_gap: Crossed | None = None
+    margin: float = 0.0
+    """Of the verdict, of logarithms."""
+    basis: Basis = "nothing"
     verdict: Verdict | None = None
-    """On the claim; None where perplexity decides nothing of it, or there is no model to compare with."""
+    """``judge_by(basis, claim.reading, claim_gap, margin)``; None where perplexity decides nothing of the claim, or
+    there is no model to compare with."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Variants:
     """What standings and verdicts are by."""
     rows: tuple[VariantRow, ...]
     confidence: float
+    margin: float
+    """Share of perplexity up to which two are called comparable."""
 
     @property
     def short(self) -> str:
@@ -82,27 +90,23 @@ def compare_variants(reports: Reports, family: Family) -> Variants | None:
     scored = [model for model in group.values() if model.finished]
     protocol: Protocol = "stateful" if all(model.metrics("test", "stateful") for model in scored) else "reset"
     others = [name for name in group if name != baseline]
-    confidence, chance = reports.params.compare.confidence, math.log(reports.ids.get("vocab_size", math.inf))
-    gaps = {p: _gaps(group, baseline, others, p, confidence, chance) for p in PROTOCOLS}
+    gaps = {p: _gaps(reports, baseline, others, p) for p in PROTOCOLS}
     controls = _controls(family, {name: models[name] for name in group}, others)
     found = {baseline: gaps[protocol]}  # the rest of the group enters, so that a claim rests on the interval shown
     for control in controls.values():
         if control not in found:
-            claimants = (name for name in controls if controls[name] == control)
-            found[control] = _gaps(group, control, claimants, protocol, confidence, chance)
+            found[control] = _gaps(reports, control, [name for name in controls if controls[name] == control], protocol)
     rows = [_row(reports, family, group[baseline])]
     for name in others:
         row = _compared(reports, family, group[name], group[baseline])
         by_protocol = {p: gaps[p].get(name) for p in PROTOCOLS}
-        lost = _worst(group[name], protocol) > chance
+        lost = beyond_chance(reports, name, "test", protocol)
         row = replace(row, gaps=by_protocol, standing="worse than chance" if lost else stand(by_protocol[protocol]))
-        if row.claim.reading and lost:
-            row = replace(row, verdict="supported" if row.claim.reading.high == math.inf else "contradicted")
-        elif row.claim.reading and name in controls:
-            gap = found[controls[name]].get(name)
-            row = replace(row, against=controls[name], claim_gap=gap, verdict=judge(row.claim.reading, gap))
+        if name in controls:
+            row = _judged(reports, row, controls[name], found[controls[name]].get(name), protocol)
         rows.append(row)
-    return Variants(family, baseline, protocol, tuple(rows), confidence)
+    rule = reports.params.compare
+    return Variants(family, baseline, protocol, tuple(rows), rule.confidence, rule.margin)
 
 
 def stand(gap: Difference | None) -> Standing:
@@ -114,14 +118,13 @@ def stand(gap: Difference | None) -> Standing:
     return "worse" if gap.low > 0 else "better" if gap.high < 0 else "not told apart"
 
 
-def judge(reading: Reading, gap: Difference | None) -> Verdict:
-    """supported: the interval of the ratio lies within the limits; contradicted: wholly outside; else undecided."""
-    if gap is None or gap.low is None or gap.high is None:
-        return "undecided"
-    low, high = math.exp(gap.low), math.exp(gap.high)
-    if reading.low < low and high < reading.high:
-        return "supported"
-    return "contradicted" if high < reading.low or low > reading.high else "undecided"
+def _judged(reports: Reports, row: VariantRow, control: str, gap: Crossed | None, protocol: Protocol) -> VariantRow:
+    """The row with the verdict on its claim."""
+    assert row.claim.reading is not None
+    margin = row.claim.margin(reports.params.compare.margin)
+    basis = basis_of(reports, row.model.name, control, "test", protocol)
+    verdict = judge_by(basis, row.claim.reading, gap, margin)
+    return replace(row, against=control, claim_gap=gap, margin=margin, basis=basis, verdict=verdict)
 
 
 def _controls(family: Family, group: dict[str, ModelParams], names: Iterable[str]) -> dict[str, str]:
@@ -135,19 +138,10 @@ def _controls(family: Family, group: dict[str, ModelParams], names: Iterable[str
     return controls
 
 
-def _worst(model: Neural, protocol: Protocol) -> float:
-    """Nats a target of test of the worst seed; minus infinity where there is none."""
-    return max(model.log_perplexity("test", protocol).values(), default=-math.inf)
-
-
-def _gaps(
-    group: dict[str, Neural], control: str, names: Iterable[str], protocol: Protocol, confidence: float, chance: float
-) -> dict[str, Difference]:
+def _gaps(reports: Reports, control: str, names: Iterable[str], protocol: Protocol) -> dict[str, Crossed]:
     """Nats a target of test less the control's, of those that have any and predict better than chance."""
-    fit = [name for name in (control, *names) if _worst(group[name], protocol) <= chance]
-    nats = {name: list(group[name].log_perplexity("test", protocol).values()) for name in fit}
-    base = nats.pop(control, None)
-    return many_to_one(base, {name: values for name, values in nats.items() if values}, confidence) if base else {}
+    fit = [name for name in (control, *names) if not beyond_chance(reports, name, "test", protocol)]
+    return crossed_nats_to_one(reports, control, fit[1:], protocol) if control in fit else {}
 
 
 def _row(reports: Reports, family: Family, model: Neural) -> VariantRow:

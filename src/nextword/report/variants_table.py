@@ -21,6 +21,7 @@ from nextword.report.tables import (
     ratio_parts,
     seeds_cell,
 )
+from nextword.report.variant_claims import read_as
 from nextword.report.variants import VariantRow, Variants
 
 
@@ -36,7 +37,7 @@ def variants_table(variants: Variants) -> Table:
         (
             Cell(row.model.name, bold=row.standing is None),
             *row.traits.values(),
-            Cell(row.claim.text or DASH, f"(read as: {row.claim.reading.text})" if row.claim.reading else ""),
+            Cell(row.claim.text or DASH, f"(read as: {_read_as(row, variants)})" if row.claim.reading else ""),
             _verdict(row, variants),
             _standing(row, variants),
             *(cell for p in PROTOCOLS for cell in (estimate_cell(row.test[p]), _ratio(row.gaps.get(p)))),
@@ -47,6 +48,10 @@ def variants_table(variants: Variants) -> Table:
         for row in variants.rows
     )
     return Table(variants.family.title, headings, body, _notes(variants))
+
+
+def _read_as(row: VariantRow, variants: Variants) -> str | None:
+    return read_as(row.claim.reading, variants.margin) if row.claim.reading else None
 
 
 def _parameters(row: VariantRow) -> Cell:
@@ -77,7 +82,7 @@ def _standing(row: VariantRow, variants: Variants) -> Cell:
     if row.standing in ("worse", "better"):
         return Cell(f"{row.standing} than {variants.short}")
     gap = row.gaps[variants.protocol]
-    return Cell(row.standing, "(one seed a model)" if gap is not None and gap.low is None else "")
+    return Cell(row.standing, "(no interval)" if gap is not None and gap.low is None else "")
 
 
 def _verdict(row: VariantRow, variants: Variants) -> Cell:
@@ -114,24 +119,31 @@ def variants_summary(variants: Variants) -> str:
 def _notes(variants: Variants) -> tuple[str, ...]:
     short, protocol, level = variants.short, variants.protocol, f"{100 * variants.confidence:g}%"
     measure = f"{short} is {variants.baseline}" if short != variants.baseline else f"{short} is the first of its group"
+    share = f"{100 * variants.margin:g}%"
     notes = [
         *variants.family.notes,
-        f"{measure}, the measure of the others. The intervals of the ratios of test perplexities are Dunnett's, of "
-        f"many against one: with {level} confidence all intervals of a column hold at once, however many rows there "
-        "are. Their width comes from the spread over seeds of all these models together. That assumes that the "
-        "logarithm of perplexity varies as much from seed to seed in one variant as in another; a model with one seed "
-        "has an interval only by that assumption. That models share seeds is not used.",
+        f"{measure}, the measure of the others. The intervals of the ratios of test perplexities are by the paired "
+        "bootstrap over documents (or blocks of them, compare.block_tokens) crossed with seeds, on the saved nats of "
+        "each target: how much a ratio would move "
+        f"under other documents and other seeds. With {level} confidence all intervals of a column hold at once, "
+        "however many rows there are (Sidak 1967). The spread over seeds is pooled over all these models, as in "
+        "Dunnett's comparison of many with one (1955). That assumes that the logarithm of perplexity varies as much "
+        "from seed to seed in one variant as in another; a model with one seed has an interval only by that "
+        "assumption. That models share seeds is not used.",
         f"Tokens a second are of training; below them the engine and the factor of {short}'s speed. The "
         "interval of that factor, in the data files only, is a t-interval of its row alone, paired over common seeds.",
         f"The rule, by the {protocol} perplexity: worse than {short} where the whole interval lies above 1, better "
-        "where it lies below, not told apart where it holds 1, or every model has one seed. A claim is "
-        "supported where the interval lies within what it is read as, contradicted where it lies wholly outside, else "
-        "undecided.",
+        "where it lies below, not told apart where it holds 1, or there is none (one seed a model, or "
+        "one document). A claim is supported where the interval lies within what it is read as, contradicted where it "
+        "lies wholly outside, else "
+        f"undecided. Higher by at most {share} is from 1 to {1.0 + variants.margin:g} times; a lower perplexity has no "
+        "margin. The data files hold what each verdict follows from.",
     ]
     if any(row.against not in (None, variants.baseline) for row in variants.rows):
         notes.append(
-            f"Where a claim compares with another model than {short}, its interval is Dunnett's with that model as the "
-            "one: all claims about the same model hold at once, by the spread of these models alone."
+            f"Where a claim compares with another model than {short}, its interval is made in the same way with that "
+            "model as the one: all claims about the same model hold at once, by the spread over seeds of these models "
+            "alone."
         )
     if unlike := [f"{row.model.name} ({row.unlike})" for row in variants.rows if row.unlike]:
         notes.append(
@@ -139,8 +151,8 @@ def _notes(variants: Variants) -> tuple[str, ...]:
         )
     if chance := [row.model.name for row in variants.rows if row.standing == "worse than chance"]:
         notes.append(
-            f"Worse than a uniform guess on a seed at least, so without an interval and not in the others' spread: "
-            f"{', '.join(chance)}."
+            "Worse than a uniform guess on a seed at least, so without an interval and not in the others' spread; for "
+            f"a claim it counts as higher without limit: {', '.join(chance)}."
         )
     if lost := [row.model.name for row in variants.rows if not row.model.finished]:
         notes.append(f"Every seed diverged, so there is no figure: {', '.join(lost)}.")
@@ -150,7 +162,10 @@ def _notes(variants: Variants) -> tuple[str, ...]:
 
 
 def variants_records(variants: Variants) -> list[dict[str, Any]]:
-    """Flat records of all rows, the same keys in each, for CSV and JSON; differences are in nats a target."""
+    """Flat records of all rows, the same keys in each, for CSV and JSON; differences and margins are in nats a target.
+
+    Each verdict follows from its own record: ``judge_by(basis, reading, claim_difference, margin)``.
+    """
     records = []
     for row in variants.rows:
         record: dict[str, Any] = {"name": row.model.name, "kind": row.model.train.kind}
@@ -171,10 +186,13 @@ def variants_records(variants: Variants) -> list[dict[str, Any]]:
         record |= {
             "standing": row.standing,
             "claim": row.claim.text,
-            "read_as": row.claim.reading.text if row.claim.reading else None,
+            "read_as": _read_as(row, variants),
             "against": row.against,
         }
-        record |= flat_estimate("claim_ratio", _exp(row.claim_gap)) | {"verdict": row.verdict}
+        record |= flat_estimate("claim_difference", _estimate(row.claim_gap))
+        record |= flat_estimate("claim_ratio", _exp(row.claim_gap))
+        record |= {"method": row.claim_gap.method if row.claim_gap else None, "reading": row.claim.reading}
+        record |= {"margin": row.margin, "basis": row.basis, "verdict": row.verdict}
         records.append(record | {"other_settings": row.other_settings})
     return records
 

@@ -73,7 +73,7 @@ class Pair:
             return
         finding = counted(key, claim, measured, (self.lstm.name, a), (self.gru.name, b), "higher")
         if self.matched and (follows or abs(a - b) <= ALIKE * b):
-            finding = replace(finding, verdict="not tested", note="parameters were made equal")
+            finding = replace(finding, verdict="not tested", basis="nothing", note="parameters were made equal")
         yield replace(finding, condition=self.condition, sources=stages)
 
     def by_seed(
@@ -117,7 +117,9 @@ class Pair:
     def fair_speed(self, finding: Finding) -> Finding:
         """The same, undecided where the two trainings ran differently: another engine compares programs, not cells."""
         unlike = self.lstm.unlike(self.gru) if self.lstm.finished and self.gru.finished else ""
-        return replace(finding, verdict="undecided", note=f"not like for like: {unlike}") if unlike else finding
+        if not unlike:
+            return finding
+        return replace(finding, verdict="undecided", basis="nothing", note=f"not like for like: {unlike}")
 
 
 def logarithms(model: Neural, field: str) -> dict[int, float]:

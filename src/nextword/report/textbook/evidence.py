@@ -132,26 +132,7 @@ class Evidence:
         if a is None or b is None:
             return not_tested(key, claim, lacking(a, b))
         found = perplexity_finding(self.reports, key, claim, (a, b), reading, split, protocol, margin=margin)
-        found = replace(found, condition=condition, note="; ".join(filter(None, (note, found.note))))
-        lost = [name for name in (a, b) if self._worst(name, split, protocol) > self.chance]
-        if len(lost) != 1:
-            return found
-        # One such seed makes the spread meaningless: the tables of variants settle it by the same rule.
-        beyond = math.inf if lost == [a] else -math.inf
-        verdict = judge(reading, Difference(beyond, beyond, beyond, "none"), margin)
-        why = f"{lost[0]} predicts worse than a uniform guess on a seed at least"
-        gap = None if found.difference is None else replace(found.difference, low=None, high=None, method="none")
-        return replace(found, difference=gap, verdict=verdict, note="; ".join(filter(None, (note, why))))
-
-    @property
-    def chance(self) -> float:
-        """Nats a target of a uniform guess."""
-        return math.log(self.reports.ids.get("vocab_size", math.inf))
-
-    def _worst(self, name: str, split: str, protocol: Protocol) -> float:
-        """Nats a target of the worst seed of a neural model."""
-        model = self.reports.neural.get(name)
-        return max(model.log_perplexity(split, protocol).values(), default=-math.inf) if model else -math.inf
+        return replace(found, condition=condition, note="; ".join(filter(None, (note, found.note))))
 
     def probe(self, name: str | None) -> ProbeFile | None:
         """Of a model; None where there is none."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from nextword.report.bidirectional import bidirectional_pairs
-from nextword.report.finding import Claim, Finding, Side, judge, not_tested, over_seeds
+from nextword.report.finding import Claim, Finding, Side, judge_by, not_tested, over_seeds
 from nextword.report.leaderboard import estimate_metric
 from nextword.report.schema import PROTOCOLS
 from nextword.report.textbook.evidence import Evidence, apart, estimate, exact, lacking, measured
@@ -110,7 +110,7 @@ def slower(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | N
     )  # fmt: skip
     unlike = models[0].unlike(models[1])
     if unlike:
-        found = replace(found, verdict="undecided")
+        found = replace(found, verdict="undecided", basis="nothing")
         unlike = f"not run alike, so programs are compared, not networks: {unlike}"
     return replace(
         found, note="; ".join(filter(None, (note, found.note, unlike))), sources=(f"train@{a}", f"train@{b}")
@@ -162,7 +162,7 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
             key="depth_harder",
             claim=HARDER,
             reading="higher",
-            verdict=judge("higher", found.difference),
+            verdict=judge_by(found.basis, "higher", found.difference),
             sources=(*found.sources, f"train@{deep}", f"train@{flat}"),
             note=f"read as: after as many steps it fits train less well; seeds diverged: {lost[0]} and {lost[1]}",
         )

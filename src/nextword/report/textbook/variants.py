@@ -6,28 +6,11 @@ import math
 from collections.abc import Iterator
 
 from nextword.evaluation.statistics import Estimate
-from nextword.report.finding import Claim, Finding, Side, not_tested
-from nextword.report.finding import Reading as Direction
+from nextword.report.crossed import chance_note
+from nextword.report.finding import Claim, Finding, Reading, Side, not_tested
 from nextword.report.textbook.evidence import Evidence
-from nextword.report.variant_claims import (
-    BETTER,
-    CLOSE,
-    MUCH_WORSE,
-    NOT_BETTER,
-    SLIGHTLY_WORSE,
-    Family,
-    Reading,
-)
+from nextword.report.variant_claims import Family, read_as
 from nextword.report.variants import VariantRow, Variants, compare_variants
-
-DIRECTIONS: dict[Reading, Direction] = {
-    MUCH_WORSE: "higher",
-    BETTER: "lower",
-    NOT_BETTER: "not lower",
-    CLOSE: "equal",
-    SLIGHTLY_WORSE: "equal",
-}
-"""How a finding says what a table of variants reads as limits of a ratio."""
 
 
 def variant_findings(evidence: Evidence, family: Family) -> Iterator[Finding]:
@@ -45,7 +28,7 @@ def variant_findings(evidence: Evidence, family: Family) -> Iterator[Finding]:
         if row.verdict is None:
             yield not_tested(_key(name), claim, "params.yaml names no model to compare it with")
         else:
-            yield _finding(evidence, variants, row, rows[row.against or variants.baseline], claim, row.claim.reading)
+            yield _finding(variants, row, rows[row.against or variants.baseline], claim, row.claim.reading)
 
 
 def _key(name: str) -> str:
@@ -57,17 +40,15 @@ def _title(row: VariantRow) -> str:
     return trait.text if trait is not None else row.model.name
 
 
-def _finding(
-    evidence: Evidence, variants: Variants, row: VariantRow, control: VariantRow, claim: Claim, reading: Reading
-) -> Finding:
+def _finding(variants: Variants, row: VariantRow, control: VariantRow, claim: Claim, reading: Reading) -> Finding:
     assert row.verdict is not None
-    lost = "; worse than a uniform guess" if row.standing == "worse than chance" else ""
+    why = chance_note(row.basis, row.model.name, control.model.name)
     return Finding(
         _key(row.model.name), claim, f"test perplexity, {variants.protocol}",
         Side(row.model.name, _shown(row, variants)), Side(control.model.name, _shown(control, variants)),
-        DIRECTIONS[reading], "ratio", row.claim_gap, row.verdict,
-        margin=0.0 if reading in (BETTER, NOT_BETTER) else evidence.margin,
-        condition="simultaneous intervals (Dunnett)", note=f"read as: {reading.text}{lost}",
+        reading, "ratio", row.claim_gap, row.verdict, row.margin,
+        effect=row.claim_gap.effect if row.claim_gap else None, condition="simultaneous interval", basis=row.basis,
+        note="; ".join(filter(None, (f"read as: {read_as(reading, variants.margin)}", why))),
         sources=(f"evaluate@{row.model.name}", f"evaluate@{control.model.name}"),
     )  # fmt: skip
 
