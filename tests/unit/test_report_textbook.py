@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from report_fixtures import ABLATIONS, MAIN, edit, make_params, read_reports, write_reports
 
-from nextword.config import NgramParams, Params
+from nextword.config import NgramParams, Params, WindowParams
 from nextword.evaluation.statistics import Estimate
 from nextword.report.collect import Reports
 from nextword.report.finding import Finding
@@ -36,8 +36,11 @@ def whole() -> Params:
 def found(
     folder: Path, params: Params, perplexity: Mapping[str, float] | None = None, analogies: Sequence[str] = ()
 ) -> dict[str, Finding]:
-    reports = read_reports(params, write_reports(folder, params, perplexity=perplexity, analogies=analogies))
-    return {finding.key: finding for finding in textbook_findings(reports)}
+    return findings_of(params, write_reports(folder, params, perplexity=perplexity, analogies=analogies))
+
+
+def findings_of(params: Params, folder: Path) -> dict[str, Finding]:
+    return {finding.key: finding for finding in textbook_findings(read_reports(params, folder))}
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +122,38 @@ def test_depth_is_read_both_ways_from_one_difference(findings: list[Finding]) ->
 
 def test_a_model_worse_than_chance_is_worse_than_any_other(tmp_path: Path) -> None:
     params = make_params(("rnn", "lstm"))
-    planted = found(tmp_path, params, {"lstm": 6_000.0})["lstm_rnn"]
-    assert planted.verdict == "contradicted" and "uniform guess" in planted.note
+    folder = write_reports(tmp_path, params, perplexity={"lstm": 6_000.0})
+    planted = findings_of(params, folder)["lstm_rnn"]
+    assert planted.verdict == "contradicted" and "every seed of lstm" in planted.note
     assert planted.difference is not None and planted.difference.low is None
+
+    def recover(tree: dict[str, Any]) -> None:  # one seed of three is better than a uniform guess
+        scores = tree["runs"][0]["splits"]["test"]["stateful"]
+        scores["nats"], scores["perplexity"] = 4.0 * scores["num_targets"], math.exp(4.0)
+
+    edit(folder / "evaluate" / "lstm.json", recover)
+    one_left = findings_of(params, folder)["lstm_rnn"]
+    assert "uniform guess" not in one_left.note and one_left.difference is not None
+    assert one_left.difference.method == "crossed bootstrap"
+
+
+def test_every_perplexity_has_the_practical_margin(reports: Reports, findings: list[Finding], tmp_path: Path) -> None:
+    perplexities = [f for f in findings if "perplexity" in f.measured and not f.key.startswith("variant_")]
+    assert len(perplexities) > 12
+    assert {f.margin for f in perplexities} == {reports.perplexity_margin} == {math.log1p(0.02)}
+    params = make_params(("nnlm", "rnn"))
+    close = found(tmp_path, params, {"nnlm": 60.0, "rnn": 59.0})["rnn_nnlm"]  # 1.7%: told apart, and comparable
+    assert close.difference is not None and close.difference.high is not None and close.difference.high < 0.0
+    assert close.verdict == "undecided"
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [((0,), "undecided"), ((0, 1), "supported")])
+def test_the_window_needs_two_seeds(tmp_path: Path, seeds: tuple[int, ...], verdict: str) -> None:
+    finding = found(tmp_path, make_params(("nnlm",), window=WindowParams(seeds=seeds)))["window_small"]
+    assert finding.verdict == verdict and finding.difference is not None
+    assert ("one seed" in finding.note) == (finding.difference.low is None) == (len(seeds) == 1)
+    if finding.difference.high is not None:  # documents 0.04, seeds 0.03 each
+        assert finding.difference.high == pytest.approx(-0.08 + math.sqrt(0.04**2 + 2 * 0.03**2))
 
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:

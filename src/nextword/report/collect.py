@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,11 @@ class Reports:
     def bidirectional(self) -> dict[str, Neural]:
         """Models that see the words on both sides: their figures are pseudo-perplexities and compare with no other."""
         return {name: model for name, model in self.neural.items() if self.params.models[name].bidirectional}
+
+    @property
+    def perplexity_margin(self) -> float:
+        """Practical margin of every ratio of perplexities, as a logarithm (nats a target)."""
+        return math.log1p(self.params.compare.margin)
 
     @property
     def num_targets(self) -> int:

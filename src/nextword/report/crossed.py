@@ -82,10 +82,8 @@ def perplexity_finding(
     reading: Reading,
     split: str = "test",
     way: Protocol = "stateful",
-    *,
-    margin: float = 0.0,
 ) -> Finding:
-    """A finding of the perplexities of two models, its interval over documents and seeds.
+    """A finding of the perplexities of two models, its interval over documents and seeds, with the practical margin.
 
     Args:
         reports: all.
@@ -95,7 +93,6 @@ def perplexity_finding(
         reading: how the claim reads.
         split: train_sample, valid or test.
         way: stateful or reset.
-        margin: of logarithms.
     """
     one, other = (Side(name, _perplexity(reports, name, split, way)) for name in names)
     gap = crossed_nats(reports, names[0], names[1], split, way)
@@ -104,6 +101,7 @@ def perplexity_finding(
     note = f"{' and '.join(lost)}: every seed diverged" if lost else ""
     if gap is not None and gap.low is None:
         note = "no interval: one seed, one document or an infinite loss"
+    margin = reports.perplexity_margin
     verdict = judge(reading, gap, margin)
     finding = Finding(
         key, claim, f"{split.replace('_', ' ')} perplexity, {way}", one, other, reading, "ratio", gap, verdict, margin

@@ -49,7 +49,7 @@ class Pair:
     @property
     def margin(self) -> float:
         """Practical margin of logarithms of perplexities."""
-        return math.log1p(self.reports.params.compare.margin)
+        return self.reports.perplexity_margin
 
     def stages(self, *names: str) -> tuple[str, ...]:
         """Stages of these names of both models."""

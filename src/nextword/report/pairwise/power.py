@@ -38,6 +38,7 @@ def capacity_findings(pair: Pair) -> Iterator[Finding]:
                 "lower",
                 "difference",
                 "capacity",
+                margin=pair.margin,  # the logarithm of a ratio of perplexities
             )
     for key, measured in (
         ("bits", "bits memorised, of random text"),

@@ -36,7 +36,7 @@ class Evidence:
     @property
     def margin(self) -> float:
         """Practical margin of a ratio of perplexities, as a logarithm."""
-        return math.log1p(self.reports.params.compare.margin)
+        return self.reports.perplexity_margin
 
     @property
     def confidence(self) -> float:
@@ -126,20 +126,23 @@ class Evidence:
 
     def perplexity(
         self, key: str, claim: Claim, a: str | None, b: str | None, reading: Reading, *, split: str = "test",
-        protocol: Protocol = "stateful", margin: float = 0.0, condition: str = "", note: str = "",
+        protocol: Protocol = "stateful", condition: str = "", note: str = "",
     ) -> Finding:  # fmt: skip
-        """Perplexity of ``a`` against that of ``b``; not tested where one of them is missing."""
+        """Perplexity of ``a`` against that of ``b``; not tested where one of them is missing.
+
+        A model of which every seed, of two at least, predicts worse than a uniform guess is worse than one that does
+        not: such losses are so far apart that their spread says nothing.
+        """
         if a is None or b is None:
             return not_tested(key, claim, lacking(a, b))
-        found = perplexity_finding(self.reports, key, claim, (a, b), reading, split, protocol, margin=margin)
+        found = perplexity_finding(self.reports, key, claim, (a, b), reading, split, protocol)
         found = replace(found, condition=condition, note="; ".join(filter(None, (note, found.note))))
-        lost = [name for name in (a, b) if self._worst(name, split, protocol) > self.chance]
+        lost = [name for name in (a, b) if self._learned_nothing(name, split, protocol)]
         if len(lost) != 1:
             return found
-        # One such seed makes the spread meaningless: the tables of variants settle it by the same rule.
         beyond = math.inf if lost == [a] else -math.inf
-        verdict = judge(reading, Difference(beyond, beyond, beyond, "none"), margin)
-        why = f"{lost[0]} predicts worse than a uniform guess on a seed at least"
+        verdict = judge(reading, Difference(beyond, beyond, beyond, "none"), self.margin)
+        why = f"every seed of {lost[0]} predicts worse than a uniform guess"
         gap = None if found.difference is None else replace(found.difference, low=None, high=None, method="none")
         return replace(found, difference=gap, verdict=verdict, note="; ".join(filter(None, (note, why))))
 
@@ -148,10 +151,20 @@ class Evidence:
         """Nats a target of a uniform guess."""
         return math.log(self.reports.ids.get("vocab_size", math.inf))
 
-    def _worst(self, name: str, split: str, protocol: Protocol) -> float:
-        """Nats a target of the worst seed of a neural model."""
+    def _learned_nothing(self, name: str, split: str, protocol: Protocol) -> bool:
         model = self.reports.neural.get(name)
-        return max(model.log_perplexity(split, protocol).values(), default=-math.inf) if model else -math.inf
+        losses = model.log_perplexity(split, protocol).values() if model else ()
+        return len(losses) > 1 and min(losses) > self.chance
+
+    def perplexities(
+        self, key: str, claim: Claim, what: str, a: Side, b: Side, reading: Reading, gap: Difference | None,
+        sources: tuple[str, ...], *, condition: str = "", note: str = "",
+    ) -> Finding:  # fmt: skip
+        """Two perplexities that are not those of two whole models, and the difference of their logarithms."""
+        return measured(
+            key, claim, what, a, b, reading, gap, sources, ratio=True, margin=self.margin, condition=condition,
+            note=note,
+        )  # fmt: skip
 
     def probe(self, name: str | None) -> ProbeFile | None:
         """Of a model; None where there is none."""
@@ -193,6 +206,11 @@ def constant(value: float) -> Estimate:
 def estimate(found: Interval | None) -> Estimate | None:
     """An interval of a report; None where it is missing or its mean is infinite."""
     return None if found is None or found.mean is None else Estimate(found.mean, found.low, found.high, 1)
+
+
+def half_width(value: Estimate | None) -> float | None:
+    """Of a symmetric interval; None where there is none."""
+    return None if value is None or value.low is None or value.high is None else (value.high - value.low) / 2.0
 
 
 def logarithm(value: Estimate) -> Estimate:

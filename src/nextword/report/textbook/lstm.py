@@ -131,7 +131,7 @@ def _ablations(evidence: Evidence) -> Iterator[Finding]:
     }  # fmt: skip
     best = min(valid, key=lambda name: valid[name], default=None)
     yield evidence.perplexity(
-        "ablation_standard", STANDARD, standard, best, "not higher", protocol="stateful", margin=evidence.margin,
+        "ablation_standard", STANDARD, standard, best, "not higher", protocol="stateful",
         condition="V against the best of the others, chosen on valid",
     )  # fmt: skip
     yield from variant_findings(evidence, ABLATION)

@@ -60,9 +60,9 @@ def _all_words(evidence: Evidence) -> Finding:
     gap = evidence.gap(carried_SN - reset_SN, np.zeros_like(reset_SN[:1]), b_exact=True)
     model = evidence.reports.neural[name]
     values = [estimate_metric(model.metrics("test", p), "perplexity", evidence.confidence) for p in PROTOCOLS]
-    found = measured(
+    found = evidence.perplexities(
         "rnn_all_words", ALL_WORDS, "test perplexity", Side("all words before", values[0]),
-        Side("the line alone", values[1]), "lower", gap, (f"evaluate@{name}",), ratio=True,
+        Side("the line alone", values[1]), "lower", gap, (f"evaluate@{name}",),
         condition=f"{name}, seeds paired", note="read as: the words of earlier lines help",
     )  # fmt: skip
     return replace(found, effect=gap.effect)
@@ -162,7 +162,7 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
             key="depth_harder",
             claim=HARDER,
             reading="higher",
-            verdict=judge("higher", found.difference),
+            verdict=judge("higher", found.difference, found.margin),
             sources=(*found.sources, f"train@{deep}", f"train@{flat}"),
             note=f"read as: after as many steps it fits train less well; seeds diverged: {lost[0]} and {lost[1]}",
         )

@@ -66,9 +66,9 @@ def _notes(reports: Reports) -> tuple[str, ...]:
     level = f"{100 * compare.confidence:g}%"
     return (
         "The rule: a claim is read as first higher, lower, or equal to the second. Supported where the whole "
-        f"{level} interval of the difference lies on the claimed side, beyond the practical margin where one is used "
-        f"({100 * compare.margin:g}% of perplexity); contradicted where it lies wholly on the other side; else "
-        "undecided, as with one seed. Exact counts have no interval. Claims of one table are not corrected for their "
+        f"{level} interval of the difference lies on the claimed side, beyond the practical margin of "
+        f"{100 * compare.margin:g}% where perplexities are compared; contradicted where it lies wholly on the other "
+        "side; else undecided, as with one seed. Exact counts have no interval. Claims of one table are not corrected for their "
         "number: of those that are true of nothing, some will seem decided.",
         "Test perplexities of two models: crossed bootstrap over documents and seeds, on the saved nats of each "
         "target. Figures that a stage reported with an interval: that of their difference from the two intervals "
