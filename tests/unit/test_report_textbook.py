@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from report_fixtures import ABLATIONS, MAIN, edit, make_params, read_reports, write_reports
+from scipy import stats
 
 from nextword.config import NgramParams, Params, WindowParams
 from nextword.evaluation.statistics import Estimate
@@ -18,7 +19,8 @@ from nextword.report.finding import Finding
 from nextword.report.probes.schema import HalfLife
 from nextword.report.provenance import origin, stages_of
 from nextword.report.textbook import textbook_findings, textbook_section, textbook_summary
-from nextword.report.textbook.evidence import Evidence, apart, constant, kept, solved
+from nextword.report.textbook.evidence import Evidence, apart, constant, kept
+from nextword.report.textbook.tasks import across_tasks, by_task, geometric, lags_solved, log_growth
 from nextword.report.variant_claims import ABLATION
 from nextword.report.variants import compare_variants
 
@@ -223,10 +225,54 @@ def test_kept_is_the_share_left_after_a_token() -> None:
 
 def test_lags_solved_are_counted_by_task_and_seed(reports: Reports) -> None:
     memory = reports.probes.memory
-    lags = solved(memory, "lstm")
-    assert lags is not None and len(lags) == len(memory.tasks) * len(memory.seeds)
-    assert lags[:3] == [4.0, 4.0, 5.0]  # 40, 40 and 80 of 5, 10, 20, 40, 80
-    assert solved(memory, "none") is None
+    lags = by_task(memory, ("lstm", "tanh"), lags_solved(memory.lags))
+    assert lags is not None and lags[0].shape == lags[1].shape == (len(memory.seeds), len(memory.tasks))
+    assert lags[0][:, 0].tolist() == [4.0, 4.0, 5.0]  # 40, 40 and 80 of 5, 10, 20, 40, 80
+    assert by_task(memory, ("lstm", "none"), lags_solved(memory.lags)) is None
+
+
+def test_growths_are_those_of_every_seed(reports: Reports) -> None:
+    found = by_task(reports.probes.memory, ("lstm",), log_growth("trained"))
+    assert found is not None and np.exp(found[0]) == pytest.approx(0.97)
+    assert geometric(found[0]).mean == pytest.approx(0.97)
+
+
+def test_seeds_of_few_tasks_are_no_more_tasks(reports: Reports) -> None:
+    """Three tasks of four gain a lot, one loses: nothing is decided, however many seeds say the same."""
+    gain_ST = np.tile([2.0, 3.0, 2.0, -1.0], (50, 1))
+    few = across_tasks(Evidence(reports), gain_ST, np.zeros((50, 4)))
+    assert few.low is not None and few.high is not None and few.low < 0.0 < few.high
+    theirs = stats.t.interval(0.95, 3, loc=1.5, scale=stats.sem(gain_ST[0]))
+    assert (few.low, few.high) == pytest.approx(theirs, rel=0.1)  # the bootstrap's degrees of freedom are estimated
+
+
+def test_tasks_crossed_with_seeds_are_covered(reports: Reports) -> None:
+    rng, inside, trials = np.random.default_rng(5), 0, 2_000
+    for _ in range(trials):
+        tasks_T, seeds_S1 = rng.normal(0.0, 1.0, 4), rng.normal(0.0, 1.0, (3, 1))
+        a_ST = tasks_T + seeds_S1 + rng.normal(0.0, 1.0, (3, 4))
+        gap = across_tasks(Evidence(reports), a_ST, rng.normal(0.0, 1.0, (3, 4)))
+        assert gap.low is not None and gap.high is not None
+        inside += gap.low <= 0.0 <= gap.high
+    assert 0.93 < inside / trials < 0.97
+
+
+@pytest.mark.parametrize(("reached", "verdict"), [(5, "supported"), (80, "contradicted")])
+def test_the_longest_lag_is_decided_either_way(tmp_path: Path, reached: int, verdict: str) -> None:
+    params = make_params(("rnn", "lstm"))
+    folder = write_reports(tmp_path, params)
+
+    def reach(tree: dict[str, Any]) -> None:
+        for task in tree["tasks"].values():
+            for name in ("tanh", "lstm"):
+                task["variants"][name]["longest_lag"]["by_seed"] = [reached] * 3
+
+    edit(folder / "experiments" / "memory.json", reach)
+    by_key = findings_of(params, folder)
+    for key in ("never_falls", "lstm_limited"):
+        gap = by_key[key].difference
+        assert by_key[key].verdict == verdict, key
+        assert gap is not None and gap.low == pytest.approx(gap.mean - 0.25)  # a task of four
 
 
 def test_models_are_chosen_as_the_comparison_names_them(reports: Reports) -> None:

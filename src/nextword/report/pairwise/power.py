@@ -124,7 +124,9 @@ def _tasks(pair: Pair) -> Iterator[Finding]:
             for name in names
         ]
         measured = f"longest lag solved, task {task.replace('_', ' ')} (hidden size {memory.hidden_size})"
-        yield pair.seeds(f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", margin=step)
+        yield pair.seeds(
+            f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", margin=step, step=step
+        )
 
 
 def _half_life(found: HalfLife) -> Estimate:
@@ -167,6 +169,7 @@ def overfitting_findings(pair: Pair) -> Iterator[Finding]:
     yield from pair.by_seed(
         "best_epoch", OVERFITTING, "best epoch, on valid (an early one means overfitting)",
         lambda model: model.training("best_epoch"), "lower", "difference", *pair.stages("train"),
+        step=_epochs_between(pair.lstm, pair.gru),
     )  # fmt: skip
     sizes = sorted(pair.reports.probes.capacity.real.sizes)
     ends = {"gap_free_small": sizes[:1], "gap_free_large": sizes[1:][-1:]}
@@ -175,6 +178,12 @@ def overfitting_findings(pair: Pair) -> Iterator[Finding]:
         if all(sides):
             measured = f"valid less train without regularisation, nats a token, from {count(size)} tokens"
             yield pair.seeds(key, OVERFITTING, measured, pair.networks, [*sides], "higher", "difference", "capacity")
+
+
+def _epochs_between(*models: Neural) -> float:
+    """The largest number of epochs from one validation to the next: a best epoch is known to within that."""
+    runs = [model.runs[seed].history for model in models for seed in model.finished]
+    return max((b - a for history in runs for a, b in pairwise((0.0, *(row.epoch for row in history)))), default=1.0)
 
 
 def _gap(model: Neural) -> dict[int, float]:

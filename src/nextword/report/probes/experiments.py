@@ -84,6 +84,8 @@ class Growth(Interval):
 
     mean: float | None
     """``null`` where no seed has a finite one."""
+    by_seed: tuple[float | None, ...]
+    """``null`` is infinite."""
 
 
 class MemoryFlow(Report):

@@ -19,7 +19,6 @@ from nextword.report.collect import Reports
 from nextword.report.crossed import edges_of, perplexity_finding
 from nextword.report.finding import Claim, Finding, Reading, Side, counted, judge, not_tested
 from nextword.report.leaderboard import best_ngram
-from nextword.report.probes.experiments import MemoryFile, MemoryVariant
 from nextword.report.probes.schema import HalfLife, Interval, ProbeFile
 from nextword.report.schema import Protocol
 from nextword.report.tables import number
@@ -267,23 +266,3 @@ def over_pairs(a: list[float], b: list[float], confidence: float) -> Difference:
     """Mean difference of pairs with a t-interval."""
     gap = difference(dict(enumerate(a)), dict(enumerate(b)), confidence, pair=True)
     return replace(gap, seeds=())
-
-
-def solved(report: MemoryFile, name: str) -> list[float] | None:
-    """How many of the lags a network solved, by task and seed; None where it was not tried."""
-    found = [variant for task in report.tasks.values() if (variant := task.variants.get(name)) is not None]
-    return [
-        float(sum(lag <= reached for lag in report.lags))
-        for variant in found
-        for reached in variant.longest_lag.by_seed
-    ] or None
-
-
-def growths(report: MemoryFile, name: str, weights: str) -> dict[str, float]:
-    """Logarithm of the factor by which the gradient's norm grows a step, by task."""
-
-    def growth(variant: MemoryVariant) -> float | None:
-        return (variant.flow.initial if weights == "initial" else variant.flow.trained).growth.mean
-
-    found = {task: growth(of.variants[name]) for task, of in report.tasks.items() if name in of.variants}
-    return {task: math.log(value) for task, value in found.items() if value}

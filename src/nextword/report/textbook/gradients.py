@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 from nextword.evaluation.statistics import Estimate
 from nextword.report.finding import Claim, Finding, Reading, Side, not_tested
@@ -15,13 +16,20 @@ from nextword.report.textbook.evidence import (
     apart,
     constant,
     exact,
-    growths,
     kept,
     lacking,
     measured,
     over_pairs,
     share,
-    solved,
+)
+from nextword.report.textbook.tasks import (
+    across_tasks,
+    average,
+    by_task,
+    geometric,
+    lags_solved,
+    log_growth,
+    longest_lag_finding,
 )
 
 NAN = Claim(
@@ -60,13 +68,17 @@ CURES: dict[str, tuple[str, Claim]] = {
     "gru": ("tanh", Claim("Cure: GRU", "gates give the gradient a shortcut: vanishing is eased")),
 }  # fmt: skip
 """By network of the memory stage: the one without the cure, and what the notes say."""
+CROSSED = "memory tasks, crossed with seeds"
+WEIGHTS: dict[Literal["initial", "trained"], str] = {"initial": "at the start", "trained": "trained"}
 
 
 def gradient_findings(evidence: Evidence) -> Iterator[Finding]:
     """In the order of the notes."""
     yield from _exploding(evidence)
     yield not_tested("restart", RESTART, "a rule of conduct: here a diverged run ends and is reported as such")
-    yield _never_falls(evidence)
+    yield longest_lag_finding(evidence, "never_falls", NEVER_FALLS, "tanh", "lower") or not_tested(
+        "never_falls", NEVER_FALLS, "the memory stage ran no plain RNN"
+    )
     yield from _vanishing(evidence)
     yield from _bounds(evidence)
     yield from _clipping(evidence)
@@ -120,25 +132,6 @@ def _exploding(evidence: Evidence) -> Iterator[Finding]:
             )  # fmt: skip
     if not report.settings:
         yield not_tested("nan", NAN, "the exploding stage ran no setting")
-
-
-def _never_falls(evidence: Evidence) -> Finding:
-    """What the plain RNN solves at the shortest and at the longest lag of the memory tasks."""
-    report = evidence.reports.probes.memory
-    lags = min(report.lags), max(report.lags)
-    sides = []
-    for lag in lags:
-        runs = [
-            reached >= lag for task in report.tasks.values() if "tanh" in task.variants
-            for reached in task.variants["tanh"].longest_lag.by_seed
-        ]  # fmt: skip
-        sides.append(Side(f"lag {lag}", share(runs, evidence.confidence)))
-    if sides[0].value is None:
-        return not_tested("never_falls", NEVER_FALLS, "the memory stage ran no plain RNN")
-    return measured(
-        "never_falls", NEVER_FALLS, "share of memory tasks and seeds that the tanh RNN solves", sides[1], sides[0],
-        "lower", apart(sides[1].value, sides[0].value), ("memory",),
-    )  # fmt: skip
 
 
 def _vanishing(evidence: Evidence) -> Iterator[Finding]:
@@ -248,24 +241,21 @@ def _cure(evidence: Evidence, name: str, plain: str, claim: Claim) -> Iterator[F
     if name not in labels or plain not in labels:
         yield not_tested(f"cure_{name}", claim, "the memory stage ran no such network, or none without the cure")
         return
-    for weights, words in (("initial", "at the start"), ("trained", "trained")):
-        with_it, without = growths(report, name, weights), growths(report, plain, weights)
-        tasks = [task for task in with_it if task in without]
-        if not tasks:
+    pair = (name, plain)
+    for weights, words in WEIGHTS.items():
+        growths = by_task(report, pair, log_growth(weights))
+        if growths is None:
             continue
-        pairs = [with_it[task] for task in tasks], [without[task] for task in tasks]
-        gap = over_pairs(*pairs, evidence.confidence)
-        means = [Estimate(math.exp(math.fsum(values) / len(values)), None, None, len(values)) for values in pairs]
         yield measured(
             f"cure_{name}_{weights}", claim, f"factor of the gradient's norm a step, {words}",
-            Side(labels[name], means[0]), Side(labels[plain], means[1]), "higher", gap, ("memory",), ratio=True,
-            condition=f"{len(tasks)} memory tasks, paired",
+            Side(labels[name], geometric(growths[0])), Side(labels[plain], geometric(growths[1])), "higher",
+            across_tasks(evidence, growths[0], growths[1]), ("memory",), ratio=True,
+            condition=f"{growths[0].shape[1]} {CROSSED}",
         )  # fmt: skip
-    lags = solved(report, name), solved(report, plain)
-    if lags[0] and lags[1] and len(lags[0]) == len(lags[1]):
-        of = [Estimate(math.fsum(values) / len(values), None, None, len(values)) for values in lags if values]
+    lags = by_task(report, pair, lags_solved(report.lags))
+    if lags is not None:
         yield measured(
-            f"cure_{name}_lags", claim, f"lags solved, of {len(report.lags)}", Side(labels[name], of[0]),
-            Side(labels[plain], of[1]), "higher", over_pairs(lags[0], lags[1], evidence.confidence), ("memory",),
-            condition="memory tasks and seeds, paired",
+            f"cure_{name}_lags", claim, f"lags solved, of {len(report.lags)}", Side(labels[name], average(lags[0])),
+            Side(labels[plain], average(lags[1])), "higher", across_tasks(evidence, lags[0], lags[1], step=1.0),
+            ("memory",), condition=f"{lags[0].shape[1]} {CROSSED}",
         )  # fmt: skip

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nextword.report.finding import Claim, Finding, Side, not_tested, over_seeds
-from nextword.report.textbook.evidence import Evidence, apart, estimate, exact, kept, lacking, measured, share
+from nextword.report.textbook.evidence import Evidence, apart, estimate, exact, kept, lacking, measured
 from nextword.report.textbook.rnn import slower
+from nextword.report.textbook.tasks import longest_lag_finding
 from nextword.report.textbook.variants import variant_findings
 from nextword.report.variant_claims import ABLATION
 
@@ -175,21 +176,6 @@ def _drawbacks(evidence: Evidence, lstm: str | None, rnn: str | None) -> Iterato
         "lstm_serial", SERIAL, "true of every recurrence by its equations; what hardware makes of it is in the table "
         "of GRU against LSTM (parallelism)",
     )  # fmt: skip
-    yield _still_limited(evidence)
-
-
-def _still_limited(evidence: Evidence) -> Finding:
-    report = evidence.reports.probes.memory
-    sides = []
-    for lag in (max(report.lags), min(report.lags)):
-        runs = [
-            reached >= lag for task in report.tasks.values() if "lstm" in task.variants
-            for reached in task.variants["lstm"].longest_lag.by_seed
-        ]  # fmt: skip
-        sides.append(Side(f"lag {lag}", share(runs, evidence.confidence)))
-    if sides[0].value is None:
-        return not_tested("lstm_limited", STILL_LIMITED, "the memory stage ran no LSTM")
-    return measured(
-        "lstm_limited", STILL_LIMITED, "share of memory tasks and seeds that it solves", sides[0], sides[1], "lower",
-        apart(sides[0].value, sides[1].value), ("memory",),
-    )  # fmt: skip
+    yield longest_lag_finding(evidence, "lstm_limited", STILL_LIMITED, "lstm", "lower") or not_tested(
+        "lstm_limited", STILL_LIMITED, "the memory stage ran no LSTM"
+    )

@@ -68,12 +68,13 @@ def _notes(reports: Reports) -> tuple[str, ...]:
         "The rule: a claim is read as first higher, lower, or equal to the second. Supported where the whole "
         f"{level} interval of the difference lies on the claimed side, beyond the practical margin of "
         f"{100 * compare.margin:g}% where perplexities are compared; contradicted where it lies wholly on the other "
-        "side; else undecided, as with one seed. Exact counts have no interval. Claims of one table are not corrected for their "
-        "number: of those that are true of nothing, some will seem decided.",
+        "side; else undecided, as with one seed. Exact counts have no interval. Claims of one table are not corrected "
+        "for their number: of those that are true of nothing, some will seem decided.",
         "Test perplexities of two models: crossed bootstrap over documents and seeds, on the saved nats of each "
         "target. Figures that a stage reported with an interval: that of their difference from the two intervals "
-        "(MOVER, Newcombe 1998, Zou & Donner 2008), which is too wide where both rest on the same text. LSTM "
-        "ablations and connections of RNNs: as in their own tables.",
+        "(MOVER, Newcombe 1998, Zou & Donner 2008), which is too wide where both rest on the same text. Memory tasks: "
+        "crossed over tasks and seeds; what is counted in steps (lags, epochs) has an interval of a step at least. "
+        "LSTM ablations and connections of RNNs: as in their own tables.",
         "Not tested: a definition, a matter of construction or advice, or it needs what is not here; the reason stands "
         "beside it. What was measured on one seed says nothing of other seeds.",
     )
