@@ -149,7 +149,8 @@ def exploding_report(params: Params) -> dict[str, Any]:
                 run = {
                     "diverged": lost, "first_non_finite": 12 if lost else None, "non_finite": "loss" if lost else None,
                     "grad_norm_before": 3.1e8 if lost else None, "largest_grad_norm": 4e8 if lost else 2.5 * scale,
-                    "final_loss": None if lost else 6.1,
+                    "final_loss": None if lost else 6.1, "losses": [8.5 - 0.2 * step for step in range(12)],
+                    "grad_norms": [(4e8 if lost else 2.5 * scale) * 2.0 ** (step - 11) for step in range(12)],
                 }  # fmt: skip
                 count = len(config.seeds)
                 settings.append({

@@ -16,10 +16,12 @@ from nextword.config import NgramParams, Params, WindowParams
 from nextword.evaluation.statistics import Estimate
 from nextword.report.collect import Reports
 from nextword.report.finding import Finding
+from nextword.report.probes.experiments import ExplodingRun
 from nextword.report.probes.schema import HalfLife
 from nextword.report.provenance import origin, stages_of
 from nextword.report.textbook import textbook_findings, textbook_section, textbook_summary
 from nextword.report.textbook.evidence import Evidence, apart, constant, kept
+from nextword.report.textbook.exploding import rises
 from nextword.report.textbook.tasks import across_tasks, by_task, geometric, lags_solved, log_growth
 from nextword.report.variant_claims import ABLATION
 from nextword.report.variants import compare_variants
@@ -202,6 +204,31 @@ def test_clipping_is_read_from_the_runs(findings: list[Finding]) -> None:
     assert clipping.a.value is not None and clipping.b.value is not None
     assert (clipping.a.value.mean, clipping.b.value.mean) == (0.0, 0.5)  # scales 2, 3 and 5 of six, unclipped
     assert clipping.verdict == "supported"
+
+
+def test_a_large_step_is_followed_by_a_large_loss_or_not(findings: list[Finding], tmp_path: Path) -> None:
+    planted = next(finding for finding in findings if finding.key == "large_steps_rnn")
+    assert planted.a.value is not None and planted.b.value is not None
+    assert (planted.a.value.mean, planted.b.value.mean) == (0.5, 0.0)  # scales 2, 3 and 5 of six diverge at the last
+    assert planted.verdict == "supported"
+    params = make_params(("rnn",))
+    folder = write_reports(tmp_path, params)
+
+    def turn(tree: dict[str, Any]) -> None:
+        for setting in tree["settings"]:
+            for run in setting["runs"]:
+                run |= {"first_non_finite": None, "losses": [8.0, 8.5, 8.2, 8.1], "grad_norms": [1.0, 9.0, 2.0, 3.0]}
+
+    edit(folder / "experiments" / "exploding.json", turn)
+    assert findings_of(params, folder)["large_steps_rnn"].verdict == "contradicted"
+
+
+def test_a_loss_that_is_not_finite_is_a_rise() -> None:
+    run = {"seed": 0, "non_finite": None, "grad_norm_before": None, "largest_grad_norm": 1.0, "final_loss": None}
+    curves = {"losses": (5.0, 4.0), "grad_norms": (1.0, 7.0)}
+    assert rises(ExplodingRun(**run, first_non_finite=2, **curves)) == (True, False)
+    assert rises(ExplodingRun(**run, first_non_finite=None, **curves)) == (False, False)  # no loss after the last
+    assert rises(ExplodingRun(**run, first_non_finite=0, losses=(), grad_norms=())) is None
 
 
 def test_apart_is_newcombes_interval() -> None:

@@ -28,6 +28,10 @@ class ExplodingRun(Report):
     grad_norm_before: float | None
     largest_grad_norm: float | None
     final_loss: float | None
+    losses: tuple[float, ...]
+    """Nats a token, by update."""
+    grad_norms: tuple[float, ...]
+    """Before clipping, by update."""
 
 
 class ExplodingSetting(Report):

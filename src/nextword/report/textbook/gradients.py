@@ -8,7 +8,6 @@ from typing import Literal
 
 from nextword.evaluation.statistics import Estimate
 from nextword.report.finding import Claim, Finding, Reading, Side, not_tested
-from nextword.report.probes.exploding import KINDS
 from nextword.report.probes.schema import Bound
 from nextword.report.tables import count, number
 from nextword.report.textbook.evidence import (
@@ -19,9 +18,8 @@ from nextword.report.textbook.evidence import (
     kept,
     lacking,
     measured,
-    over_pairs,
-    share,
 )
+from nextword.report.textbook.exploding import clipping_findings, exploding_findings
 from nextword.report.textbook.tasks import (
     across_tasks,
     average,
@@ -32,12 +30,6 @@ from nextword.report.textbook.tasks import (
     longest_lag_finding,
 )
 
-NAN = Claim(
-    "Exploding gradients", "the loss suddenly becomes NaN or very large; the worst case is Inf or NaN in the network"
-)
-LARGE_STEPS = Claim(
-    "Exploding gradients", "with too large a gradient the step is too large: a bad update, a large loss"
-)
 NEVER_FALLS = Claim(
     "Vanishing gradients", "the loss does not fall for long; the model cannot learn dependencies from afar"
 )
@@ -48,12 +40,10 @@ VANISHING = Claim("Vanishing gradients", "in backpropagation the gradient shrink
 BOUND = Claim("Norm of the gradient", "it is at most (β_W β_h)^(t-k)")
 BELOW_ONE = Claim("Norm of the gradient", "where β_W β_h < 1 the gradient vanishes exponentially")
 ABOVE_ONE = Claim("Norm of the gradient", "where β_W β_h > 1 the gradient grows exponentially: it explodes")
-CLIPPING = Claim("Gradient clipping", "it keeps exploding gradients from making training unstable (NaN)")
 ALL_NETWORKS = Claim(
     "Not of RNNs alone", "all neural structures have the problem, feed-forward and convolutional too, if deep"
 )
 UNSTABLE = Claim("Not of RNNs alone", "RNNs are the least stable, as they multiply by the same matrix again and again")
-RESTART = Claim("Exploding gradients", "training must then start again from an earlier checkpoint")
 
 CURES: dict[str, tuple[str, Claim]] = {
     "identity": ("relu", Claim(
@@ -74,14 +64,13 @@ WEIGHTS: dict[Literal["initial", "trained"], str] = {"initial": "at the start", 
 
 def gradient_findings(evidence: Evidence) -> Iterator[Finding]:
     """In the order of the notes."""
-    yield from _exploding(evidence)
-    yield not_tested("restart", RESTART, "a rule of conduct: here a diverged run ends and is reported as such")
+    yield from exploding_findings(evidence)
     yield longest_lag_finding(evidence, "never_falls", NEVER_FALLS, "tanh", "lower") or not_tested(
         "never_falls", NEVER_FALLS, "the memory stage ran no plain RNN"
     )
     yield from _vanishing(evidence)
     yield from _bounds(evidence)
-    yield from _clipping(evidence)
+    yield from clipping_findings(evidence)
     for name, (plain, claim) in CURES.items():
         yield from _cure(evidence, name, plain, claim)
     yield not_tested("dense", Claim("Cure: dense", "everything is connected to everything directly"),
@@ -94,44 +83,6 @@ def gradient_findings(evidence: Evidence) -> Iterator[Finding]:
         "unstable", UNSTABLE, "it needs the same network with another matrix at each step, which is no model of "
         "sequences of any length",
     )  # fmt: skip
-
-
-def _exploding(evidence: Evidence) -> Iterator[Finding]:
-    report = evidence.reports.probes.exploding
-    for kind, label in KINDS.items():
-        free = [s for s in report.settings if s.kind == kind and not s.clipped]
-        if len(free) < 2:
-            continue
-        low, high = ([s for s in free if (s.scale > 1.0) == above] for above in (False, True))
-        if low and high:
-            sides = [
-                Side(name, share((i < s.diverged.count for s in of for i in range(s.diverged.of)), evidence.confidence))
-                for name, of in (("scale above 1", high), ("scale up to 1", low))
-            ]
-            yield measured(
-                f"nan_{kind}",
-                NAN,
-                f"share of {label} runs that diverge, without clipping",
-                sides[0],
-                sides[1],
-                "higher",
-                apart(sides[0].value, sides[1].value),
-                ("exploding",),
-                note="scale: of the recurrent matrix; diverged: not finite, or a loss above 1.5 times ln V",
-            )
-        ends = min(free, key=lambda s: s.scale), max(free, key=lambda s: s.scale)
-        norms = [[math.log(r.largest_grad_norm) for r in s.runs if r.largest_grad_norm] for s in ends]
-        if norms[0] and len(norms[0]) == len(norms[1]):
-            gap = over_pairs(norms[1], norms[0], evidence.confidence)
-            names = [f"scale {s.scale:g}" for s in ends]
-            means = [Estimate(math.exp(math.fsum(values) / len(values)), None, None, len(values)) for values in norms]
-            yield measured(
-                f"large_steps_{kind}", LARGE_STEPS, f"largest norm of the gradient of the {label} network",
-                Side(names[1], means[1]), Side(names[0], means[0]), "higher", gap, ("exploding",), ratio=True,
-                condition="without clipping, seeds paired",
-            )  # fmt: skip
-    if not report.settings:
-        yield not_tested("nan", NAN, "the exploding stage ran no setting")
 
 
 def _vanishing(evidence: Evidence) -> Iterator[Finding]:
@@ -208,30 +159,6 @@ def _regime(evidence: Evidence, key: str, claim: Claim, reading: Reading) -> Fin
 
 def _product(bound: Bound) -> float:
     return bound.beta_W * bound.beta_h
-
-
-def _clipping(evidence: Evidence) -> Iterator[Finding]:
-    report = evidence.reports.probes.exploding
-    for kind, label in KINDS.items():
-        sides = []
-        for name, clipped in (("clipped", True), ("not clipped", False)):
-            of = [s.diverged for s in report.settings if s.kind == kind and s.clipped == clipped]
-            runs = (run < found.count for found in of for run in range(found.of))
-            sides.append(Side(name, share(runs, evidence.confidence)))
-        if any(side.value is None for side in sides):
-            yield not_tested(f"clipping_{kind}", CLIPPING, f"no {label} network was trained with clipping and without")
-            continue
-        yield measured(
-            f"clipping_{kind}",
-            CLIPPING,
-            f"share of {label} runs that diverge, over all scales",
-            sides[0],
-            sides[1],
-            "lower",
-            apart(sides[0].value, sides[1].value),
-            ("exploding",),
-            condition=f"clipped at {report.clip_norm:g}",
-        )
 
 
 def _cure(evidence: Evidence, name: str, plain: str, claim: Claim) -> Iterator[Finding]:
