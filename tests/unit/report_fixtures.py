@@ -123,7 +123,7 @@ def train_run(kind: str, seed: int, perplexity: float, epochs: int = 6) -> dict[
         "tokens_per_second": speed, "best_epoch": epochs, "seconds_to_best": epochs * tokens / speed,
         "tokens_to_best": epochs * tokens, "valid_perplexity": history[-1]["valid_perplexity"],
         "clipped_share": 0.02, "peak_memory_bytes": 900_000_000,
-        "engine": "scan" if kind in SCANNED else "fused", "precision": "bfloat16",
+        "engine": "feed-forward" if kind == "nnlm" else "scan" if kind in SCANNED else "fused", "precision": "bfloat16",
         "device": "cpu", "threads": 1, "history": history, "diverged_at": None,
     }  # fmt: skip
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Literal
 
 from nextword.evaluation.statistics import Estimate
-from nextword.report.finding import Claim, Finding, Reading, Side, not_tested
+from nextword.report.finding import Claim, Finding, Reading, Side, not_tested, over_seeds
 from nextword.report.probes.schema import Bound
+from nextword.report.schema import Metrics
 from nextword.report.tables import count, number
 from nextword.report.textbook.evidence import (
     Evidence,
@@ -33,10 +35,20 @@ from nextword.report.textbook.tasks import (
 NEVER_FALLS = Claim(
     "Vanishing gradients", "the loss does not fall for long; the model cannot learn dependencies from afar"
 )
+LATE = Claim(
+    "Vanishing gradients",
+    "in a long sentence the probability of the right answer in a blank falls with the amount of context before it",
+)
+MEASURE = Claim("Vanishing gradients", "the gradient measures how much the past bears on the future")
 FAR_LOST = Claim(
     "Vanishing gradients", "the gradient from afar is much smaller than that from near: weights follow the near"
 )
 VANISHING = Claim("Vanishing gradients", "in backpropagation the gradient shrinks from step to step")
+SUM = Claim(
+    "Norm of the gradient",
+    "dE/dW is the sum over t and k of the chains dE_t/dy_t dy_t/dh_t (prod dh_j/dh_{j-1}) dh_k/dW, "
+    "with dh_j/dh_{j-1} = W^T diag(s'(h_{j-1})) and s the activation",
+)
 BOUND = Claim("Norm of the gradient", "it is at most (β_W β_h)^(t-k)")
 BELOW_ONE = Claim("Norm of the gradient", "where β_W β_h < 1 the gradient vanishes exponentially")
 ABOVE_ONE = Claim("Norm of the gradient", "where β_W β_h > 1 the gradient grows exponentially: it explodes")
@@ -44,6 +56,8 @@ ALL_NETWORKS = Claim(
     "Not of RNNs alone", "all neural structures have the problem, feed-forward and convolutional too, if deep"
 )
 UNSTABLE = Claim("Not of RNNs alone", "RNNs are the least stable, as they multiply by the same matrix again and again")
+
+SLOW_LOW = Claim("Not of RNNs alone", "the gradient gets small on its way back: lower layers learn very slowly")
 
 CURES: dict[str, tuple[str, Claim]] = {
     "identity": ("relu", Claim(
@@ -68,7 +82,16 @@ def gradient_findings(evidence: Evidence) -> Iterator[Finding]:
     yield longest_lag_finding(evidence, "never_falls", NEVER_FALLS, "tanh", "lower") or not_tested(
         "never_falls", NEVER_FALLS, "the memory stage ran no plain RNN"
     )
+    yield _late(evidence)
     yield from _vanishing(evidence)
+    yield not_tested(
+        "gradient_measure", MEASURE, "how a gradient is read: it is what the norms of d h_t / d h_k here stand for"
+    )
+    yield not_tested(
+        "gradient_sum", SUM,
+        "a formula, which tests hold to autograd. One slip of the notes: the derivative s' belongs at what the "
+        "activation of step j is applied to, W h_{j-1} + W_x x_j, not at h_{j-1}",
+    )  # fmt: skip
     yield from _bounds(evidence)
     yield from clipping_findings(evidence)
     for name, (plain, claim) in CURES.items():
@@ -80,9 +103,45 @@ def gradient_findings(evidence: Evidence) -> Iterator[Finding]:
         "the depth of RNNs and connections across layers are tested above",
     )  # fmt: skip
     yield not_tested(
+        "slow_low", SLOW_LOW, "no stage follows the updates of single layers during training; that a deep RNN learns "
+        "worse, and that direct connections mend it, is tested (depth, RNN variants)",
+    )  # fmt: skip
+    yield not_tested(
         "unstable", UNSTABLE, "it needs the same network with another matrix at each step, which is no model of "
         "sequences of any length",
     )  # fmt: skip
+
+
+def _late(evidence: Evidence) -> Finding:
+    """The RNN's loss late in a line less that early in it, each line alone.
+
+    Early and late are the lower and the upper half of the reported ranges of positions, without the first word of a
+    line, which has no context.
+    """
+    name = evidence.rnn
+    scores = {} if name is None else evidence.reports.neural[name].metrics("test", "reset")
+    ranges = [bucket.bucket for metrics in list(scores.values())[:1] for bucket in metrics.by_position[1:]]
+    half = len(ranges) // 2
+    if name is None or not half:
+        return not_tested("late_in_line", LATE, lacking(name) if not scores else "no line has three words")
+    sides = []
+    for chosen in (ranges[-half:], ranges[:half]):
+        words = chosen[0] if half == 1 else f"{chosen[0].split('-')[0]} to {chosen[-1].split('-')[-1]}"
+        losses = {seed: _loss_at(metrics, chosen) for seed, metrics in scores.items()}
+        sides.append((f"words {words} of a line", {seed: loss for seed, loss in losses.items() if loss is not None}))
+    found = over_seeds(
+        "late_in_line", LATE, "nats a target of test, each line alone", sides[0], sides[1], "higher", "difference",
+        margin=evidence.margin, confidence=evidence.confidence,
+    )  # fmt: skip
+    note = "; ".join(filter(None, ("over seeds alone: the words at the two places are others", found.note)))
+    return replace(found, condition=f"{name}, seeds paired", note=note, sources=(f"evaluate@{name}",))
+
+
+def _loss_at(metrics: Metrics, ranges: Collection[str]) -> float | None:
+    """Nats a target of some ranges of positions; None where one of them is infinite."""
+    rows = [bucket for bucket in metrics.by_position if bucket.bucket in ranges]
+    sums = [row.num_targets * row.nats_per_target for row in rows if row.nats_per_target is not None]
+    return math.fsum(sums) / sum(row.num_targets for row in rows) if len(sums) == len(rows) > 0 else None
 
 
 def _vanishing(evidence: Evidence) -> Iterator[Finding]:
