@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,4 +229,9 @@ def test_sources_are_stages(reports: Reports) -> None:
         stages_of(("train@nobody",), reports)
     made = origin(("train@gru", "probe@gru"), reports, "abc")
     assert made.runs["probe@gru"] is None and made.runs["train@gru"] == reports.runs["train@gru"]["run_id"]
+    at = {"1" * 40 + " (changed)": ("train@gru",)}
+    run = {"run_id": "r", "commit": "1" * 40, "dirty": True}
+    known = replace(reports, runs={"train@gru": run, "evaluate@gru": run | {"dirty": False}})
+    assert made.commits == {"5" * 40: ("train@gru",)} and origin(("train@gru", "probe@gru"), known, "abc").commits == at
+    assert origin(("train@gru", "evaluate@gru"), known, "abc").commits == at | {"1" * 40: ("evaluate@gru",)}
     assert set(made.data) == {"train", "valid", "test"}
