@@ -50,7 +50,8 @@ def test_clipping_is_read_from_the_runs(findings: list[Finding]) -> None:
     clipping = next(finding for finding in findings if finding.key == "clipping_rnn")
     assert clipping.a.value is not None and clipping.b.value is not None
     assert (clipping.a.value.mean, clipping.b.value.mean) == (0.0, 0.5)  # scales 2, 3 and 5 of six, unclipped
-    assert clipping.verdict == "supported"
+    assert clipping.verdict == "supported" and clipping.difference is not None
+    assert clipping.difference.high == pytest.approx(-0.5 + 1 / 6)  # all seeds alike: to within a scale
 
 
 def test_a_large_step_is_followed_by_a_large_loss_or_not(findings: list[Finding], tmp_path: Path) -> None:
@@ -71,7 +72,8 @@ def test_a_large_step_is_followed_by_a_large_loss_or_not(findings: list[Finding]
 
 
 def test_a_loss_that_is_not_finite_is_a_rise() -> None:
-    run = {"seed": 0, "non_finite": None, "grad_norm_before": None, "largest_grad_norm": 1.0, "final_loss": None}
+    run: dict[str, Any] = {"seed": 0, "diverged": True, "non_finite": None, "grad_norm_before": None}
+    run |= {"largest_grad_norm": 1.0, "final_loss": None}
     curves = {"losses": (5.0, 4.0), "grad_norms": (1.0, 7.0)}
     assert rises(ExplodingRun(**run, first_non_finite=2, **curves)) == (True, False)
     assert rises(ExplodingRun(**run, first_non_finite=None, **curves)) == (False, False)  # no loss after the last

@@ -23,6 +23,7 @@ class ExplodingRun(Report):
     """One training; ``null`` where the loss was not finite."""
 
     seed: int
+    diverged: bool
     first_non_finite: int | None
     non_finite: str | None
     grad_norm_before: float | None

@@ -6,7 +6,6 @@ Shapes: S seeds, D blocks of test (documents, or parts of them), N targets of te
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from nextword.config import ModelParams
 from nextword.evaluation.bootstrap import Crossed, block_sums, crossed_difference
-from nextword.evaluation.statistics import Difference, Estimate, difference
+from nextword.evaluation.statistics import Difference, Estimate
 from nextword.report.collect import Reports
 from nextword.report.crossed import edges_of, perplexity_finding
 from nextword.report.finding import Claim, Finding, Reading, Side, counted, judge, not_tested
@@ -240,17 +239,6 @@ def apart(a: Estimate | None, b: Estimate | None) -> Difference | None:
     return Difference(gap, gap - low, gap + high, "MOVER")
 
 
-def share(hits: Iterable[bool], confidence: float) -> Estimate | None:
-    """Share of runs with Wilson's interval; None without runs."""
-    from nextword.probes.proportion import proportion
-
-    runs = list(hits)
-    if not runs:
-        return None
-    found = proportion(sum(runs), len(runs), confidence)
-    return Estimate(found["rate"], found["low"], found["high"], len(runs))
-
-
 def kept(found: HalfLife | None) -> Estimate | None:
     """Share of a gradient's norm that is left after one token more, beyond the first step; 1 where it does not fall."""
     if found is None:
@@ -260,9 +248,3 @@ def kept(found: HalfLife | None) -> Estimate | None:
         return 1.0 if tokens is None else 0.5 ** (1.0 / tokens)
 
     return Estimate(left(found.halving_tokens), left(found.halving_low), left(found.halving_high), 1)
-
-
-def over_pairs(a: list[float], b: list[float], confidence: float) -> Difference:
-    """Mean difference of pairs with a t-interval."""
-    gap = difference(dict(enumerate(a)), dict(enumerate(b)), confidence, pair=True)
-    return replace(gap, seeds=())

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from nextword.report.finding import Claim, Finding, Side, not_tested, over_seeds
+from nextword.report.finding import Claim, Finding, not_tested, over_seeds
 from nextword.report.probes.experiments import ExplodingRun, ExplodingSetting
 from nextword.report.probes.exploding import KINDS
-from nextword.report.textbook.evidence import Evidence, apart, measured, share
+from nextword.report.textbook.evidence import Evidence
 
 NAN = Claim(
     "Exploding gradients", "the loss suddenly becomes NaN or very large; the worst case is Inf or NaN in the network"
@@ -20,6 +20,7 @@ LARGE_STEPS = Claim(
 RESTART = Claim("Exploding gradients", "training must then start again from an earlier checkpoint")
 CLIPPING = Claim("Gradient clipping", "it keeps exploding gradients from making training unstable (NaN)")
 COMMON = Claim("Gradient clipping", "it is very common in the training of RNNs and LSTMs")
+BY_SEED = "a seed's share is over scales, seeds paired"
 
 
 def exploding_findings(evidence: Evidence) -> Iterator[Finding]:
@@ -31,25 +32,27 @@ def exploding_findings(evidence: Evidence) -> Iterator[Finding]:
             continue
         low, high = ([s for s in free if (s.scale > 1.0) == above] for above in (False, True))
         if low and high:
-            sides = [
-                Side(name, share((i < s.diverged.count for s in of for i in range(s.diverged.of)), evidence.confidence))
-                for name, of in (("scale above 1", high), ("scale up to 1", low))
-            ]
-            yield measured(
-                f"nan_{kind}",
-                NAN,
-                f"share of {label} runs that diverge, without clipping",
-                sides[0],
-                sides[1],
-                "higher",
-                apart(sides[0].value, sides[1].value),
-                ("exploding",),
-                note="scale: of the recurrent matrix; diverged: not finite, or a loss above 1.5 times ln V",
-            )
+            sides = ("scale above 1", _diverged(high)), ("scale up to 1", _diverged(low))
+            found = over_seeds(
+                f"nan_{kind}", NAN, f"share of {label} runs that diverge, without clipping", *sides, "higher",
+                "difference", step=1.0 / min(len(low), len(high)), confidence=evidence.confidence,
+            )  # fmt: skip
+            note = "scale: of the recurrent matrix; diverged: not finite, or a loss above 1.5 times ln V"
+            note = "; ".join(filter(None, (note, found.note)))
+            yield replace(found, condition=BY_SEED, note=note, sources=("exploding",))
         yield _large_steps(evidence, kind, free)
     if not report.settings:
         yield not_tested("nan", NAN, "the exploding stage ran no setting")
     yield not_tested("restart", RESTART, "a rule of conduct: here a diverged run ends and is reported as such")
+
+
+def _diverged(settings: Sequence[ExplodingSetting]) -> dict[int, float]:
+    """Share of the settings in which a seed's run diverged: scales are chosen, seeds are drawn."""
+    by_seed: dict[int, list[bool]] = {}
+    for setting in settings:
+        for run in setting.runs:
+            by_seed.setdefault(run.seed, []).append(run.diverged)
+    return {seed: sum(of) / len(of) for seed, of in by_seed.items()}
 
 
 def _large_steps(evidence: Evidence, kind: str, free: Sequence[ExplodingSetting]) -> Finding:
@@ -98,25 +101,17 @@ def clipping_findings(evidence: Evidence) -> Iterator[Finding]:
     """What clipping keeps off."""
     report = evidence.reports.probes.exploding
     for kind, label in KINDS.items():
-        sides = []
-        for name, clipped in (("clipped", True), ("not clipped", False)):
-            of = [s.diverged for s in report.settings if s.kind == kind and s.clipped == clipped]
-            runs = (run < found.count for found in of for run in range(found.of))
-            sides.append(Side(name, share(runs, evidence.confidence)))
-        if any(side.value is None for side in sides):
+        ways = [[s for s in report.settings if s.kind == kind and s.clipped == clipped] for clipped in (True, False)]
+        if not all(ways):
             yield not_tested(f"clipping_{kind}", CLIPPING, f"no {label} network was trained with clipping and without")
             continue
-        yield measured(
-            f"clipping_{kind}",
-            CLIPPING,
-            f"share of {label} runs that diverge, over all scales",
-            sides[0],
-            sides[1],
-            "lower",
-            apart(sides[0].value, sides[1].value),
-            ("exploding",),
-            condition=f"clipped at {report.clip_norm:g}",
-        )
+        found = over_seeds(
+            f"clipping_{kind}", CLIPPING, f"share of {label} runs that diverge, over all scales",
+            ("clipped", _diverged(ways[0])), ("not clipped", _diverged(ways[1])), "lower", "difference",
+            step=1.0 / len(ways[0]), confidence=evidence.confidence,
+        )  # fmt: skip
+        condition = f"clipped at {report.clip_norm:g}; {BY_SEED}"
+        yield replace(found, condition=condition, sources=("exploding",))
     yield not_tested(
         "clipping_common", COMMON,
         "of what others do; here it is the default of every training (train.clip_norm), and how many steps it touches "

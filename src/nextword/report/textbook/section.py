@@ -73,8 +73,9 @@ def _notes(reports: Reports) -> tuple[str, ...]:
         "Test perplexities of two models: crossed bootstrap over documents and seeds, on the saved nats of each "
         "target. Figures that a stage reported with an interval: that of their difference from the two intervals "
         "(MOVER, Newcombe 1998, Zou & Donner 2008), which is too wide where both rest on the same text. Memory tasks: "
-        "crossed over tasks and seeds; what is counted in steps (lags, epochs) has an interval of a step at least. "
-        "LSTM ablations and connections of RNNs: as in their own tables.",
+        "crossed over tasks and seeds. Shares of runs that diverge: paired t over seeds. What is counted in steps "
+        "(lags, scales, epochs) has an interval of a step at least. LSTM ablations and connections of RNNs: as in "
+        "their own tables.",
         "Not tested: a definition, a matter of construction or advice, or it needs what is not here; the reason stands "
         "beside it. What was measured on one seed says nothing of other seeds.",
     )
