@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nats_fixtures import DOCUMENTS, LINE, NUM_TARGETS
 from report_fixtures import edit, make_params, read_reports, write_reports
 from scipy import stats
 
@@ -102,32 +103,42 @@ def test_speed_against_the_nnlm_is_decided_though_engines_differ(tmp_path: Path)
     assert unlike.verdict == "undecided" and "device cuda against cpu" in unlike.note and "engine f" not in unlike.note
 
 
-def test_loss_late_in_a_line_is_decided_either_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("slope", "verdict"), [(0.3, "supported"), (-0.3, "contradicted"), (0.0, "undecided")])
+def test_loss_late_in_a_line_is_decided_either_way(tmp_path: Path, slope: float, verdict: str) -> None:
     params = make_params(("rnn",))
     folder = write_reports(tmp_path, params)
-    falling = findings_of(params, folder)["late_in_line"]
-    assert falling.verdict == "contradicted" and falling.sources == ("evaluate@rnn",)
-    assert falling.difference is not None and falling.difference.mean == pytest.approx(-0.3)  # -0.2 less 0.1
-    assert (falling.a.name, falling.b.name) == ("words 10+ of a line", "words 2-9 of a line")
+    place_N = np.arange(NUM_TARGETS["test"]) % LINE + 1
+    late_N, early_N = (place_N > 5) & (place_N < LINE), (place_N > 1) & (place_N <= 5)
+    gaps = []
+    for seed in (0, 1, 2):
+        path = folder / "nats" / "rnn" / f"seed-{seed}.test.reset.npy"
+        nats_N = np.load(path) + slope * place_N + 9.0 * (place_N == 1) - 9.0 * (place_N == LINE)
+        np.save(path, nats_N)
+        gaps.append(nats_N[late_N].mean() - nats_N[early_N].mean())
+    finding = findings_of(params, folder)["late_in_line"]
+    assert (finding.a.name, finding.b.name) == ("words beyond 5", "words 2 to 5")
+    gap = finding.difference
+    assert gap is not None and gap.mean == pytest.approx(np.mean(gaps)) and gap.method == "crossed bootstrap"
+    assert finding.verdict == verdict
 
-    def rise(tree: dict[str, Any]) -> None:
-        ranges = [
-            ("1", 9, 9.0),
-            ("2", 10, 4.0),
-            ("3-4", 30, 5.0),
-            ("5-8", 10, 1.0),
-            ("9-16", 10, 6.0),
-            ("17+", 30, 8.0),
-        ]
-        rows = [{"bucket": b, "num_targets": n, "nats_per_target": nats} for b, n, nats in ranges]
-        for run in tree["runs"]:
-            run["splits"]["test"]["reset"]["by_position"] = rows
 
-    edit(folder / "evaluate" / "rnn.json", rise)
-    rising = findings_of(params, folder)["late_in_line"]
-    assert rising.verdict == "supported" and rising.difference is not None
-    assert rising.difference.mean == pytest.approx((10 * 6.0 + 30 * 8.0) / 40 - (10 * 4.0 + 30 * 5.0) / 40)
-    assert (rising.a.name, rising.b.name) == ("words 9 to 17+ of a line", "words 2 to 4 of a line")
+def test_a_contrast_varies_as_the_documents_do(reports: Reports) -> None:
+    """Against a bootstrap over documents of the two means as they stand."""
+    rng = np.random.default_rng(2)
+    part_N = rng.random(NUM_TARGETS["test"]) < 0.3
+    edges = np.cumsum([0, *DOCUMENTS["test"]])
+    of_document = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    hard_D = rng.normal(0.0, 1.0, len(edges) - 1)  # one part alone varies with the document
+    nats_SN = 5.0 + part_N * hard_D[of_document] + rng.normal(0.0, 0.1, (3, len(part_N)))
+    gap = Evidence(reports).contrast(nats_SN, part_N, ~part_N)
+    counts_D = [np.bincount(of_document[part], minlength=len(hard_D)) for part in (part_N, ~part_N)]
+    sums_D = [np.bincount(of_document[part], nats_SN.mean(0)[part], len(hard_D)) for part in (part_N, ~part_N)]
+    drawn = rng.multinomial(len(hard_D), np.full(len(hard_D), 1 / len(hard_D)), 4_000)
+    means = [drawn @ sums / (drawn @ counts) for sums, counts in zip(sums_D, counts_D, strict=True)]
+    spread = float((means[0] - means[1]).std(ddof=1)) * math.sqrt(len(hard_D) / (len(hard_D) - 1))
+    assert gap.low is not None and gap.high is not None and gap.freedom is not None
+    half = stats.t.ppf(0.975, gap.freedom) * spread
+    assert (gap.high - gap.low) / 2 == pytest.approx(half, rel=0.15)
 
 
 def test_overfitting_is_read_where_there_is_little_data(findings: list[Finding]) -> None:

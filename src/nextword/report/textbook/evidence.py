@@ -122,6 +122,30 @@ class Evidence:
             a_exact=a_exact, b_exact=b_exact,
         )  # fmt: skip
 
+    def contrast(self, nats_SN: Floats, a_N: NDArray[np.bool_], b_N: NDArray[np.bool_]) -> Crossed:
+        """Nats a target of one part of the targets less those of another, of one model, over blocks and seeds.
+
+        A difference of two ratios of sums over blocks, made linear (delta method): each target enters by how far it
+        is from the mean of its part, over the size of the part.
+
+        Args:
+            nats_SN: (S, N) finite.
+            a_N: (N,) which targets are the one part; some are.
+            b_N: (N,) the other.
+        """
+        edges, targets = edges_of(self.reports, "test"), nats_SN.shape[1]
+        means = [float(nats_SN[:, part_N].mean()) for part_N in (a_N, b_N)]
+        linear_SN = np.zeros_like(nats_SN)
+        for sign, part_N, mean in ((1.0, a_N, means[0]), (-1.0, b_N, means[1])):
+            linear_SN[:, part_N] += sign * (nats_SN[:, part_N] - mean) * targets / part_N.sum()
+        sums_SD = np.stack([block_sums(linear_N, edges) for linear_N in linear_SN])
+        rule, gap = self.reports.params.compare, means[0] - means[1]
+        found = crossed_difference(
+            sums_SD, np.zeros((1, len(edges) - 1)), np.diff(edges), rule.confidence, rule.resamples, b_exact=True
+        )
+        low, high = (None if limit is None else gap + limit for limit in (found.low, found.high))
+        return replace(found, mean=gap, low=low, high=high, effect=None)
+
     def perplexity(
         self, key: str, claim: Claim, a: str | None, b: str | None, reading: Reading, *, split: str = "test",
         protocol: Protocol = "stateful", condition: str = "", note: str = "",

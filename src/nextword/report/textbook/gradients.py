@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
+
 from nextword.evaluation.statistics import Estimate
-from nextword.report.finding import Claim, Finding, Reading, Side, not_tested, over_seeds
+from nextword.report.finding import Claim, Finding, Reading, Side, not_tested
 from nextword.report.probes.schema import Bound
-from nextword.report.schema import Metrics
 from nextword.report.tables import count, number
 from nextword.report.textbook.evidence import (
     Evidence,
@@ -113,35 +113,32 @@ def gradient_findings(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _late(evidence: Evidence) -> Finding:
-    """The RNN's loss late in a line less that early in it, each line alone.
+    """The RNN's loss on the later words of the lines less that on the earlier ones, each line alone.
 
-    Early and late are the lower and the upper half of the reported ranges of positions, without the first word of a
-    line, which has no context.
+    Left out are the first word of a line, which has no context, and its end, which is no word. The two halves are of
+    equal size but for ties: they meet at the median position.
     """
     name = evidence.rnn
-    scores = {} if name is None else evidence.reports.neural[name].metrics("test", "reset")
-    ranges = [bucket.bucket for metrics in list(scores.values())[:1] for bucket in metrics.by_position[1:]]
-    half = len(ranges) // 2
-    if name is None or not half:
-        return not_tested("late_in_line", LATE, lacking(name) if not scores else "no line has three words")
-    sides = []
-    for chosen in (ranges[-half:], ranges[:half]):
-        words = chosen[0] if half == 1 else f"{chosen[0].split('-')[0]} to {chosen[-1].split('-')[-1]}"
-        losses = {seed: _loss_at(metrics, chosen) for seed, metrics in scores.items()}
-        sides.append((f"words {words} of a line", {seed: loss for seed, loss in losses.items() if loss is not None}))
-    found = over_seeds(
-        "late_in_line", LATE, "nats a target of test, each line alone", sides[0], sides[1], "higher", "difference",
-        margin=evidence.margin, confidence=evidence.confidence,
+    nats_SN = evidence.nats(name, "reset")
+    if name is None or nats_SN is None:
+        return not_tested("late_in_line", LATE, lacking(name))
+    corpus = evidence.reports.nats.corpus
+    ids_N, starts = np.asarray(corpus["test"].ids), corpus["test"].line_starts
+    position_N = np.arange(len(ids_N)) - np.repeat(starts[:-1], np.diff(starts)) + 1
+    words_N = (position_N > 1) & (ids_N != corpus.eos_id)
+    middle = int(np.median(position_N[words_N])) if words_N.any() else 0
+    late_N, early_N = words_N & (position_N > middle), words_N & (position_N <= middle)
+    if not late_N.any() or not np.isfinite(nats_SN).all():
+        return not_tested("late_in_line", LATE, "every line has two words at most, or a loss is infinite")
+    sides = [
+        Side(label, Estimate(float(nats_SN[:, chosen_N].mean()), None, None, len(nats_SN)))
+        for label, chosen_N in ((f"words beyond {middle}", late_N), (f"words 2 to {middle}", early_N))
+    ]
+    return measured(
+        "late_in_line", LATE, "nats a target of test, each line alone, by place in the line", sides[0], sides[1],
+        "higher", evidence.contrast(nats_SN, late_N, early_N), (f"evaluate@{name}",), margin=evidence.margin,
+        condition=name, note="the words at the two places are others",
     )  # fmt: skip
-    note = "; ".join(filter(None, ("over seeds alone: the words at the two places are others", found.note)))
-    return replace(found, condition=f"{name}, seeds paired", note=note, sources=(f"evaluate@{name}",))
-
-
-def _loss_at(metrics: Metrics, ranges: Collection[str]) -> float | None:
-    """Nats a target of some ranges of positions; None where one of them is infinite."""
-    rows = [bucket for bucket in metrics.by_position if bucket.bucket in ranges]
-    sums = [row.num_targets * row.nats_per_target for row in rows if row.nats_per_target is not None]
-    return math.fsum(sums) / sum(row.num_targets for row in rows) if len(sums) == len(rows) > 0 else None
 
 
 def _vanishing(evidence: Evidence) -> Iterator[Finding]:
