@@ -20,7 +20,7 @@ def main() -> None:
         for name, rows in result.tables.items():
             run.table(rows, f"{name}.json")
         run.artifact(result.folder, "report")
-        run.note(result.markdown)
+        run.note(result.short)
         print(result.summary)
         print(f"report: {result.page}")
 

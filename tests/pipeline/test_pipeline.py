@@ -142,7 +142,8 @@ client = MlflowClient("sqlite:///mlruns/mlflow.db")
 experiment = client.get_experiment_by_name("smoke")
 runs = client.search_runs([experiment.experiment_id], max_results=1000)
 print(json.dumps([{"id": r.info.run_id, "name": r.info.run_name, "status": r.info.status,
-    "parent": r.data.tags.get("mlflow.parentRunId"), "metrics": list(r.data.metrics)} for r in runs]))
+    "parent": r.data.tags.get("mlflow.parentRunId"), "metrics": list(r.data.metrics),
+    "note": r.data.tags.get("mlflow.note.content")} for r in runs]))
 print(json.dumps([v.name for v in client.search_registered_models()]))
 """
     lines = project.run(sys.executable, "-c", code).stdout.splitlines()
@@ -162,7 +163,11 @@ print(json.dumps([v.name for v in client.search_registered_models()]))
     seeds = [run for run in runs if run["parent"] == train["id"]]
     assert len(seeds) == 2 and all("valid_perplexity" in run["metrics"] for run in seeds)
     assert {"gru", "lstm", "nnlm"} <= set(registered)
-    assert project.json("reports/runs/train/gru.json")["run_id"] == train["id"]
+    named = project.json("reports/runs/train/gru.json")
+    assert named["run_id"] == train["id"]
+    assert named["commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip() and named["dirty"] is False
+    (compare,) = [run for run in children if run["name"] == "compare"]
+    assert compare["note"] == (project.folder / "reports/compare/summary.md").read_text()
 
 
 def test_one_leaf_reruns_one_model(project: Any) -> None:

@@ -85,7 +85,7 @@ def test_everything_that_a_stage_logs(project):
     stage = client.get_run(ids["run_id"])
     assert ids == {
         "stage": "train", "key": run.key, "run_id": run.run_id, "parent_run_id": run.parent_run_id,
-        "experiment_id": run.experiment_id
+        "experiment_id": run.experiment_id, "commit": None, "dirty": None,
     }  # fmt: skip
     assert stage.info.status == "FINISHED"
     assert stage.data.params["train.bptt"] == "35"
@@ -192,7 +192,8 @@ def test_a_server_that_is_down(tmp_path, monkeypatch, caplog):
     assert time.monotonic() - began < 15
     assert [run.run_id, child.run_id] == [None, None]
     assert json.loads(OUT.read_text()) == {
-        "stage": "train", "key": run.key, "run_id": None, "parent_run_id": None, "experiment_id": None
+        "stage": "train", "key": run.key, "run_id": None, "parent_run_id": None, "experiment_id": None,
+        "commit": None, "dirty": None,
     }  # fmt: skip
     assert len([record for record in caplog.records if record.name == "nextword.tracking"]) == 1
     assert not Path("mlruns").exists()

@@ -123,7 +123,7 @@ def train_run(kind: str, seed: int, perplexity: float, epochs: int = 6) -> dict[
         "tokens_per_second": speed, "best_epoch": epochs, "seconds_to_best": epochs * tokens / speed,
         "tokens_to_best": epochs * tokens, "valid_perplexity": history[-1]["valid_perplexity"],
         "clipped_share": 0.02, "peak_memory_bytes": 900_000_000,
-        "engine": "scan" if kind in SCANNED else "fused", "precision": "bfloat16",
+        "engine": "feed-forward" if kind == "nnlm" else "scan" if kind in SCANNED else "fused", "precision": "bfloat16",
         "device": "cpu", "threads": 1, "history": history, "diverged_at": None,
     }  # fmt: skip
 
@@ -260,6 +260,7 @@ def write_reports(
         write_nats(folder / "nats", evaluation)
         dump(folder / "tune" / f"{name}.json", tune_report(name, params))
         run = {"run_id": f"{abs(hash_of(name)):032x}"[:32], "parent_run_id": "0" * 32, "experiment_id": "1"}
+        run |= {"commit": "5" * 40, "dirty": False}
         dump(folder / "runs" / "train" / f"{name}.json", run)
         dump(folder / "probe" / f"{name}.json", probe_report(name, model, seeds[0], name in analogies))
     for name, report in (

@@ -75,6 +75,21 @@ def test_verdicts_of_the_likely_figures(comparison: Comparison) -> None:
     assert found["gain_batch"] == found["best_epoch"] == found["half_life"] == "undecided"
 
 
+@pytest.mark.parametrize(("epoch", "verdict"), [(5, "undecided"), (4, "supported")])
+def test_equal_best_epochs_decide_beyond_a_step(tmp_path: Path, epoch: int, verdict: str) -> None:
+    params = make_params(("lstm", "gru"))
+    folder = write_reports(tmp_path, params)
+
+    def stop(tree: dict[str, Any]) -> None:
+        for item in tree["runs"]:
+            item["best_epoch"] = epoch  # the GRU's is 6 in every seed
+
+    edit(folder / "train" / "lstm.json", stop)
+    finding = of_pair(compare_gru_lstm(read_reports(params, folder)), "lstm", "gru")["best_epoch"]
+    assert finding.difference is not None and finding.difference.high == epoch - 6 + 1
+    assert finding.verdict == verdict
+
+
 def test_what_was_made_equal_decides_nothing(comparison: Comparison) -> None:
     found = of_pair(comparison, "lstm_matched", "gru")
     for key in ("parameters_recurrent", "parameters_hidden", "operations_total", "bytes_moved"):

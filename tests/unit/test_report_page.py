@@ -10,16 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixtures import ABLATIONS, MAIN, compare_reports, edit, make_params, ngram_report, write_reports
+from report_fixtures import (
+    ABLATIONS,
+    MAIN,
+    compare_reports,
+    edit,
+    make_params,
+    ngram_report,
+    read_reports,
+    write_reports,
+)
 
-from nextword.config import NgramParams
+from nextword.config import NgramParams, load_params
 from nextword.report import ComparisonResult
+from nextword.report.gru_vs_lstm import compare_gru_lstm
+from nextword.report.leaderboard import leaderboard
 from nextword.report.page import facts
 from nextword.report.palette import SERIES, VARIABLES
 from nextword.report.plots import ngram_order_figure, sparsity_figure
+from nextword.report.short import short_form
 from nextword.report.style import svg
 from nextword.report.tables import Cell, Table, markdown
+from nextword.report.textbook import textbook_findings
+from nextword.tracking.values import MAX_TAG
 
+ROOT = Path(__file__).parents[2]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 FILES = {
     "leaderboard.json", "leaderboard.csv", "leaderboard.md", "gru_vs_lstm.json", "gru_vs_lstm.csv", "gru_vs_lstm.md",
@@ -129,6 +144,7 @@ def test_every_table_and_figure_says_what_it_was_made_from(result: ComparisonRes
     curves = re.search(r'id="figure-learning_tokens".*?</details>', text, flags=re.DOTALL)
     assert curves and f'<a href="#run-train-lstm">train@lstm</a> <code>{run_id[:8]}</code>' in curves[0]
     assert "ngram" not in curves[0][curves[0].index("Made from") :]
+    assert f"Run at commit <code>{'5' * 40}</code>." in curves[0] and "Compared at commit <code>abc1234" in curves[0]
     origin = json.loads((result.folder / "memory.json").read_text(encoding="utf-8"))["origin"]
     assert origin["runs"] == {"memory": None} and origin["commit"] == "abc1234" and "test" in origin["data_sha256"]
 
@@ -138,7 +154,15 @@ def test_short_form_counts_verdicts(result: ComparisonResult) -> None:
     claims = [record["verdict"] for record in result.tables["claims"]]
     assert f"{claims.count('supported')} supported" in text and "| gru_reset_after |" in text
     assert "| modified_kneser_ney_5 |" in text and "modified_kneser_ney_4" not in text
-    assert len(text.splitlines()) < 40
+    assert len(text.splitlines()) < 40 and text == result.short
+
+
+def test_the_short_form_of_the_default_experiment_fits_into_a_note(tmp_path: Path) -> None:
+    params = load_params(ROOT / "params.yaml")
+    reports = read_reports(params, write_reports(tmp_path, params))
+    findings = [*compare_gru_lstm(reports).findings, *textbook_findings(reports)]
+    text = short_form(reports, leaderboard(reports), ["A headline of some words."] * 3, findings, findings)
+    assert "| lstm_matched |" in text and len(text) < MAX_TAG // 2
 
 
 def test_pictures_carry_no_date_and_are_light(result: ComparisonResult) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from nextword.report.finding import Finding
 from nextword.report.probes.schema import HalfLife
 from nextword.report.provenance import origin, stages_of
 from nextword.report.textbook import textbook_findings, textbook_section, textbook_summary
-from nextword.report.textbook.evidence import Evidence, apart, constant, kept, solved
+from nextword.report.textbook.evidence import Evidence, apart, constant, kept
 from nextword.report.variant_claims import ABLATION
 from nextword.report.variants import compare_variants
 
@@ -36,8 +37,11 @@ def whole() -> Params:
 def found(
     folder: Path, params: Params, perplexity: Mapping[str, float] | None = None, analogies: Sequence[str] = ()
 ) -> dict[str, Finding]:
-    reports = read_reports(params, write_reports(folder, params, perplexity=perplexity, analogies=analogies))
-    return {finding.key: finding for finding in textbook_findings(reports)}
+    return findings_of(params, write_reports(folder, params, perplexity=perplexity, analogies=analogies))
+
+
+def findings_of(params: Params, folder: Path) -> dict[str, Finding]:
+    return {finding.key: finding for finding in textbook_findings(read_reports(params, folder))}
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +123,31 @@ def test_depth_is_read_both_ways_from_one_difference(findings: list[Finding]) ->
 
 def test_a_model_worse_than_chance_is_worse_than_any_other(tmp_path: Path) -> None:
     params = make_params(("rnn", "lstm"))
-    planted = found(tmp_path, params, {"lstm": 6_000.0})["lstm_rnn"]
-    assert planted.verdict == "contradicted" and "uniform guess" in planted.note
+    folder = write_reports(tmp_path, params, perplexity={"lstm": 6_000.0})
+    planted = findings_of(params, folder)["lstm_rnn"]
+    assert planted.verdict == "contradicted" and "every seed of lstm" in planted.note
     assert planted.difference is not None and planted.difference.low is None
     both = found(tmp_path / "both", params, {"lstm": 6_000.0, "rnn": 9_000.0})["lstm_rnn"]
-    assert (both.verdict, both.basis) == ("undecided", "nothing") and "each of lstm and rnn" in both.note
+    assert (both.verdict, both.basis) == ("undecided", "nothing") and "seeds of lstm or rnn" in both.note
+
+    def recover(tree: dict[str, Any]) -> None:  # one seed of three is better than a uniform guess
+        scores = tree["runs"][0]["splits"]["test"]["stateful"]
+        scores["nats"], scores["perplexity"] = 4.0 * scores["num_targets"], math.exp(4.0)
+
+    edit(folder / "evaluate" / "lstm.json", recover)
+    one_left = findings_of(params, folder)["lstm_rnn"]
+    assert (one_left.verdict, one_left.basis) == ("undecided", "nothing") and "uniform guess" in one_left.note
+    assert one_left.difference is not None and one_left.difference.low is None
+
+
+def test_every_perplexity_has_the_practical_margin(reports: Reports, findings: list[Finding], tmp_path: Path) -> None:
+    perplexities = [f for f in findings if "perplexity" in f.measured and not f.key.startswith("variant_")]
+    assert len(perplexities) > 12
+    assert {f.margin for f in perplexities} == {reports.perplexity_margin} == {math.log1p(0.02)}
+    params = make_params(("nnlm", "rnn"))
+    close = found(tmp_path, params, {"nnlm": 60.0, "rnn": 59.0})["rnn_nnlm"]  # 1.7%: told apart, and comparable
+    assert close.difference is not None and close.difference.high is not None and close.difference.high < 0.0
+    assert close.verdict == "undecided"
 
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
@@ -165,11 +189,12 @@ def test_a_violated_bound_contradicts(tmp_path: Path) -> None:
     assert by_key["bound"].verdict == "contradicted"
 
 
-def test_clipping_is_read_from_the_runs(findings: list[Finding]) -> None:
-    clipping = next(finding for finding in findings if finding.key == "clipping_rnn")
-    assert clipping.a.value is not None and clipping.b.value is not None
-    assert (clipping.a.value.mean, clipping.b.value.mean) == (0.0, 0.5)  # scales 2, 3 and 5 of six, unclipped
-    assert clipping.verdict == "supported"
+def test_parameters_of_the_ablations_are_counted(findings: list[Finding]) -> None:
+    by_key = {finding.key: finding for finding in findings}
+    assert by_key["ablation_fgr_parameters"].verdict == by_key["ablation_cifg_parameters"].verdict == "supported"
+    assert by_key["ablation_fgr_parameters"].note == "2.12 times as many"
+    gap = by_key["ablation_fgr_overfitting"].difference
+    assert gap is not None and gap.method == "paired t" and abs(gap.mean) < 0.01  # the fixtures' gap is 0.28 for all
 
 
 def test_apart_is_newcombes_interval() -> None:
@@ -191,14 +216,6 @@ def test_kept_is_the_share_left_after_a_token() -> None:
     assert kept(None) is None
 
 
-def test_lags_solved_are_counted_by_task_and_seed(reports: Reports) -> None:
-    memory = reports.probes.memory
-    lags = solved(memory, "lstm")
-    assert lags is not None and len(lags) == len(memory.tasks) * len(memory.seeds)
-    assert lags[:3] == [4.0, 4.0, 5.0]  # 40, 40 and 80 of 5, 10, 20, 40, 80
-    assert solved(memory, "none") is None
-
-
 def test_models_are_chosen_as_the_comparison_names_them(reports: Reports) -> None:
     evidence = Evidence(reports)
     assert (evidence.nnlm, evidence.rnn, evidence.lstm, evidence.gru) == ("nnlm", "rnn", "lstm", "gru")
@@ -214,4 +231,9 @@ def test_sources_are_stages(reports: Reports) -> None:
         stages_of(("train@nobody",), reports)
     made = origin(("train@gru", "probe@gru"), reports, "abc")
     assert made.runs["probe@gru"] is None and made.runs["train@gru"] == reports.runs["train@gru"]["run_id"]
+    at = {"1" * 40 + " (changed)": ("train@gru",)}
+    run = {"run_id": "r", "commit": "1" * 40, "dirty": True}
+    known = replace(reports, runs={"train@gru": run, "evaluate@gru": run | {"dirty": False}})
+    assert made.commits == {"5" * 40: ("train@gru",)} and origin(("train@gru", "probe@gru"), known, "abc").commits == at
+    assert origin(("train@gru", "evaluate@gru"), known, "abc").commits == at | {"1" * 40: ("evaluate@gru",)}
     assert set(made.data) == {"train", "valid", "test"}

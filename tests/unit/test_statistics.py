@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nextword.evaluation.statistics import difference, mean_interval
+from nextword.evaluation.statistics import at_least, difference, mean_interval
 
 
 def test_interval_of_three_values_by_hand() -> None:
@@ -38,6 +38,15 @@ def test_one_value_has_no_interval() -> None:
 def test_equal_values_have_an_interval_of_no_width() -> None:
     estimate = mean_interval([0.1, 0.1, 0.1])
     assert estimate.low == estimate.mean == estimate.high
+
+
+def test_equal_counts_are_known_to_within_a_step() -> None:
+    gap = at_least(difference({0: 6.0, 1: 6.0}, {0: 5.0, 1: 5.0}, pair=True), 1.0)
+    assert (gap.low, gap.mean, gap.high, gap.seeds) == (0.0, 1.0, 2.0, (0, 1))
+    wide = difference({0: 3.0, 1: 9.0}, {0: 5.0, 1: 5.0}, pair=True)
+    assert at_least(wide, 1.0) == wide
+    alone = difference({0: 3.0}, {0: 1.0}, pair=True)
+    assert at_least(alone, 1.0) == alone
 
 
 def test_paired_difference_equals_scipy() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nextword.config import TrackingParams
-from nextword.tracking import link, overview, process, values
+from nextword.tracking import link, overview, process, stage, values
 from nextword.tracking.link import Link
 from nextword.tracking.run import Run, Terminated, verdict
 from nextword.tracking.store import find_store, project_root
@@ -33,6 +33,25 @@ def test_flatten():
     assert flat["train.schedule.kind"] == "cosine"
     assert flat["tracking.experiment"] == "nextword"
     assert values.text(flat["train.seeds"]) == "[0, 1]"
+
+
+def test_a_run_names_its_commit_and_whether_files_differed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    run = SimpleNamespace(key="k", run_id=None, parent_run_id=None, experiment_id=None)
+
+    def written():
+        stage._write_ids(Path("run.json"), run, "train", stage._source_tags())
+        ids = json.loads(Path("run.json").read_text())
+        return ids["commit"], ids["dirty"]
+
+    assert written() == (None, None)
+    Path("a.py").write_text("1")
+    for command in (["init", "-q"], ["add", "a.py"], [*own, "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], check=True)
+    assert written() == (stage.git_commit(), False)
+    Path("a.py").write_text("2")
+    assert written() == (stage.git_commit(), True)
 
 
 def test_names_and_texts_fit_mlflow():

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, variance  # exact: equal values have variance 0
-from typing import Literal
+from typing import Literal, TypeVar
 
 Method = Literal["paired t", "Welch t", "crossed bootstrap", "crossed bootstrap, simultaneous", "MOVER", "none"]
 
@@ -41,6 +41,9 @@ class Difference:
     high: float | None
     method: Method
     seeds: tuple[int, ...] = ()
+
+
+AnyDifference = TypeVar("AnyDifference", bound=Difference)
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -100,6 +103,24 @@ def difference(a: Mapping[int, float], b: Mapping[int, float], confidence: float
     freedom = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
     half = t_quantile(confidence, freedom) * math.sqrt(of_a + of_b)
     return Difference(center, center - half, center + half, "Welch t")
+
+
+def at_least(gap: AnyDifference, half: float) -> AnyDifference:
+    """The same difference with an interval that reaches ``half`` to either side at the least.
+
+    For counts of steps (epochs, lags of a ladder): where all seeds have the same count, the t-interval has no width,
+    but a seed more could be a step off. With ``half`` one step of the scale, counts that are equal over seeds are told
+    apart only where they are more than a step apart.
+
+    Returns:
+        The same where there is no interval.
+
+    >>> at_least(Difference(2.0, 2.0, 2.0, "paired t"), 1.0)
+    Difference(mean=2.0, low=1.0, high=3.0, method='paired t', seeds=())
+    """
+    if gap.low is None or gap.high is None:
+        return gap
+    return replace(gap, low=min(gap.low, gap.mean - half), high=max(gap.high, gap.mean + half))
 
 
 def _check(values: Sequence[float], confidence: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,13 @@ class Neural:
         """Seeds that met a loss that is not finite."""
         return tuple(seed for seed, run in self.runs.items() if run.status == "diverged")
 
-    def unlike(self, other: Neural) -> str:
-        """How the two trainings ran differently, in words; empty where they ran alike and their speeds compare."""
+    def unlike(self, other: Neural, *but: str) -> str:
+        """How the two trainings ran differently, in words; empty where they ran alike and their speeds compare.
+
+        What differs by nature, and so cannot be alike, is named in ``but`` and left out.
+        """
         parts = []
-        for field in ("engine", "precision", "device", "threads"):
+        for field in (field for field in ("engine", "precision", "device", "threads") if field not in but):
             ways = [sorted({str(getattr(model.runs[s], field)) for s in model.finished}) for model in (self, other)]
             if ways[0] != ways[1]:
                 parts.append(f"{field} {'/'.join(ways[0])} against {'/'.join(ways[1])}")
@@ -88,6 +92,11 @@ class Neural:
     def log_perplexity(self, split: str, protocol: Protocol) -> dict[int, float]:
         """Nats per target by finished seed."""
         return {seed: metrics.log_perplexity for seed, metrics in self.metrics(split, protocol).items()}
+
+    def generalization_gap(self) -> dict[int, float]:
+        """Nats a target of test less those of train, stateful, by finished seed."""
+        train, test = (self.log_perplexity(split, "stateful") for split in ("train_sample", "test"))
+        return {seed: test[seed] - train[seed] for seed in test if seed in train}
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,11 @@ class Reports:
     def bidirectional(self) -> dict[str, Neural]:
         """Models that see the words on both sides: their figures are pseudo-perplexities and compare with no other."""
         return {name: model for name, model in self.neural.items() if self.params.models[name].bidirectional}
+
+    @property
+    def perplexity_margin(self) -> float:
+        """Practical margin of every ratio of perplexities, as a logarithm (nats a target)."""
+        return math.log1p(self.params.compare.margin)
 
     @property
     def num_targets(self) -> int:

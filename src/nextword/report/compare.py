@@ -61,6 +61,8 @@ class ComparisonResult:
     """Flat records by name of the table: ``leaderboard``, ``gru_vs_lstm`` and those of what else there is."""
     markdown: str = field(repr=False)
     """All tables and the summary, as in report.md."""
+    short: str = field(repr=False)
+    """One screen of it, as in summary.md: it fits into MLflow's note."""
     figures: dict[str, Path] = field(default_factory=dict)
     """SVG files by name."""
 
@@ -80,7 +82,7 @@ def compare(
     Args:
         params: names the models; nothing else in the folder is read.
         reports: holds ngram.json, tune/, train/, evaluate/, nats/, probe/, experiments/, corpus.json, ids.json, runs/.
-        commit: of the project, for the page's head.
+        commit: of the project now, for the page's head; each run names its own.
         ids: folder that ``encode`` wrote: where documents and lines begin.
 
     Raises:
@@ -168,7 +170,7 @@ def compare(
     page = render_page(collected, summary, sections, pictures, commit)
     (folder / "report.html").write_text(page, encoding="utf-8")
     flat = {section.name: section.records for section in sections}
-    return ComparisonResult(folder, tuple(rows), comparison, "\n".join(summary), metrics, flat, whole, figures)
+    return ComparisonResult(folder, tuple(rows), comparison, "\n".join(summary), metrics, flat, whole, short, figures)
 
 
 def _headline(reports: Reports, rows: list[Row]) -> list[str]:

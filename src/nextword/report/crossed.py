@@ -67,28 +67,33 @@ def crossed_nats_to_one(reports: Reports, control: str, names: Iterable[str], wa
     return crossed_to_one(sides.pop(control), sides, np.diff(edges), rule.confidence, rule.resamples)
 
 
-def beyond_chance(reports: Reports, name: str, split: str, way: Protocol) -> bool:
-    """Whether a finished seed of a neural model predicts worse than a uniform guess."""
-    chance = math.log(reports.ids.get("vocab_size", math.inf))
-    model = reports.neural.get(name)
-    return model is not None and max(model.log_perplexity(split, way).values(), default=-math.inf) > chance
+def beyond_chance(reports: Reports, name: str, split: str, way: Protocol) -> list[bool]:
+    """Of each finished seed of a neural model, whether it predicts worse than a uniform guess."""
+    chance, model = math.log(reports.ids.get("vocab_size", math.inf)), reports.neural.get(name)
+    return [] if model is None else [nats > chance for nats in model.log_perplexity(split, way).values()]
 
 
 def basis_of(reports: Reports, a: str, b: str, split: str, way: Protocol) -> Basis:
-    """What decides between two models: a seed worse than chance makes the spread, and so an interval, meaningless."""
+    """What decides between two models: a seed worse than chance makes the spread, and so an interval, meaningless.
+
+    Where every seed of one, of two at least, is worse than chance and none of the other, the one is worse.
+    """
     lost = beyond_chance(reports, a, split, way), beyond_chance(reports, b, split, way)
-    of_sides: dict[tuple[bool, bool], Basis] = {
-        (False, False): "interval", (True, False): "a beyond chance", (False, True): "b beyond chance",
-    }  # fmt: skip
-    return of_sides.get(lost, "nothing")
+    if not any(map(any, lost)):
+        return "interval"
+
+    def worse(one: list[bool], other: list[bool]) -> bool:
+        return len(one) > 1 and all(one) and not any(other)
+
+    return "a beyond chance" if worse(*lost) else "b beyond chance" if worse(*lost[::-1]) else "nothing"
 
 
 def chance_note(basis: Basis, a: str, b: str) -> str:
     """Why :func:`basis_of` lets no interval decide."""
-    if basis == "interval":
-        return ""
-    lost = {"a beyond chance": a, "b beyond chance": b}.get(basis, f"each of {a} and {b}")
-    return f"{lost} predicts worse than a uniform guess on a seed at least"
+    if basis == "nothing":
+        return f"seeds of {a} or {b} predict worse than a uniform guess, and others do not or are too few"
+    lost = {"a beyond chance": a, "b beyond chance": b}.get(basis)
+    return f"every seed of {lost} predicts worse than a uniform guess" if lost else ""
 
 
 def edges_of(reports: Reports, split: str) -> NDArray[np.int64]:
@@ -127,10 +132,8 @@ def perplexity_finding(
     reading: Reading,
     split: str = "test",
     way: Protocol = "stateful",
-    *,
-    margin: float = 0.0,
 ) -> Finding:
-    """A finding of the perplexities of two models, its interval over documents and seeds.
+    """A finding of the perplexities of two models, its interval over documents and seeds, with the practical margin.
 
     Args:
         reports: all.
@@ -140,7 +143,6 @@ def perplexity_finding(
         reading: how the claim reads.
         split: train_sample, valid or test.
         way: stateful or reset.
-        margin: of logarithms.
     """
     one, other = (Side(name, _perplexity(reports, name, split, way)) for name in names)
     gap, basis = crossed_nats(reports, names[0], names[1], split, way), basis_of(reports, *names, split, way)
@@ -151,6 +153,7 @@ def perplexity_finding(
         gap = replace(gap, low=None, high=None, method="none")
     elif gap is not None and gap.low is None:
         note = "no interval: one seed, one document or an infinite loss"
+    margin = reports.perplexity_margin
     return Finding(
         key, claim, f"{split.replace('_', ' ')} perplexity, {way}", one, other, reading, "ratio", gap,
         judge_by(basis, reading, gap, margin), margin, effect=gap.effect if gap else None, note=note,

@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal, get_args
 
-from nextword.evaluation.statistics import Difference, Estimate, difference, mean_interval
+from nextword.evaluation.statistics import Difference, Estimate, at_least, difference, mean_interval
 from nextword.report.leaderboard import exp_estimate
 from nextword.report.tables import (
     DASH,
@@ -28,8 +28,8 @@ Verdict = Literal["supported", "contradicted", "undecided", "not tested"]
 Reading = Literal["higher", "lower", "equal", "not higher", "not lower", "much higher", "slightly higher"]
 Scale = Literal["ratio", "difference", "exact"]
 Basis = Literal["interval", "count", "a beyond chance", "b beyond chance", "nothing"]
-"""What a verdict follows from: the interval of the difference; the difference itself, which was counted; that one side
-alone has a seed worse than a uniform guess, so that it counts as infinitely high; nothing that compares the two."""
+"""What a verdict follows from: the interval of the difference; the difference itself, which was counted; that every
+seed of one side alone is worse than a uniform guess, so that it counts as infinitely high; nothing that compares."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ def over_seeds(
     scale: Scale,
     *,
     margin: float = 0.0,
+    step: float = 0.0,
     confidence: float = 0.95,
 ) -> Finding:
     """A finding of numbers by seed, each mapping with the name of its side; the seeds are paired.
@@ -151,11 +152,12 @@ def over_seeds(
         reading: how the claim reads.
         scale: ratio or difference.
         margin: on the scale of the difference.
+        step: of counts, on that scale: see :func:`nextword.evaluation.statistics.at_least`.
         confidence: of the intervals.
     """
     assert scale != "exact"
     one, other = (Side(name, side_estimate(list(values.values()), scale, confidence)) for name, values in (a, b))
-    gap = difference(a[1], b[1], confidence, pair=True) if a[1] and b[1] else None
+    gap = at_least(difference(a[1], b[1], confidence, pair=True), step) if a[1] and b[1] else None
     verdict = judge(reading, gap, margin)
     note = "one seed a side" if gap is not None and gap.method == "none" else ""
     return Finding(key, claim, measured, one, other, reading, scale, gap, verdict, margin, note=note)

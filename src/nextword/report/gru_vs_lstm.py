@@ -132,15 +132,17 @@ def _rule(reports: Reports) -> list[str]:
         "seconds are compared as logarithms (perplexity: mean nats).",
         f"Verdict: supported where the {level} interval of the difference excludes zero on the side that the notes "
         "claim, contradicted where it excludes it on the other, else undecided. Exact counts are compared directly; a "
-        "model that predicts worse than a uniform guess on a seed counts as higher without limit. "
-        f'"Comparable on most tasks, sometimes better" is read as: the GRU\'s perplexity is at most {margin} above '
-        "the LSTM's; so there the limit is not zero but this margin. What was made equal decides nothing.",
+        "model whose every seed predicts worse than a uniform guess counts as higher without limit. "
+        f"Where perplexities are compared the limit is not zero but a margin of {margin}: "
+        "\"comparable on most tasks, sometimes better\" is read as: the GRU's is at most that far above the LSTM's. "
+        "What was made equal decides nothing.",
         f"Perplexities: paired by document ({blocks}; the few documents of the train sample are cut into "
         f"{SAMPLE_BLOCKS} blocks of lines), crossed with seeds: the interval is over other documents and seeds at "
         "once; d is the mean difference in standard deviations between documents (Cohen, with Hedges' correction). "
         "Everything else: paired t over the common seeds, or the common turns of a measurement of "
-        "speed; Welch's t where there are fewer than two; such an interval says nothing of other text. Nothing is "
-        "corrected for the number of rows.",
+        "speed; Welch's t where there are fewer than two; such an interval says nothing of other text. That of a "
+        "count of steps (best epoch, longest lag) reaches a step to either side at the least. Nothing is corrected for "
+        "the number of rows.",
         "Speeds decide a claim only where both sides ran alike: another engine compares programs, not cells. "
         "Capacity, throughput and memory tasks are of networks of their own (see their tables), named by kind.",
     ]

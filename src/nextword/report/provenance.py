@@ -21,13 +21,15 @@ class Origin:
     """MLflow run id by stage; None where the stage was not tracked."""
     data: dict[str, str]
     """SHA-256 of the ids by split."""
+    commits: dict[str, tuple[str, ...]]
+    """Stages by the commit at which they ran, ``(changed)`` after it where files differed; those not known left out."""
     commit: str | None
-    """Of the project; None where it is not known."""
+    """At which they were compared; None where it is not known."""
 
     @property
     def record(self) -> dict[str, Any]:
         """As written to JSON."""
-        return {"commit": self.commit, "data_sha256": self.data, "runs": self.runs}
+        return {"commit": self.commit, "commits": self.commits, "data_sha256": self.data, "runs": self.runs}
 
 
 def stages_of(sources: Sequence[str], reports: Reports) -> tuple[str, ...]:
@@ -47,11 +49,22 @@ def stages_of(sources: Sequence[str], reports: Reports) -> tuple[str, ...]:
 
 
 def origin(sources: Sequence[str], reports: Reports, commit: str | None) -> Origin:
-    """What a table or a figure of these sources was made from.
+    """What a table or a figure of these sources was made from; a stage that DVC took from its cache ran before.
+
+    Args:
+        sources: as :func:`stages_of`.
+        reports: for the runs and the data.
+        commit: at which they are compared.
 
     Raises:
         ValueError: as :func:`stages_of`.
     """
-    runs = {stage: reports.runs.get(stage, {}).get("run_id") for stage in stages_of(sources, reports)}
+    runs = {stage: reports.runs.get(stage, {}) for stage in stages_of(sources, reports)}
+    commits: dict[str, tuple[str, ...]] = {}
+    for stage, run in runs.items():
+        if run.get("commit"):
+            at = f"{run['commit']} (changed)" if run.get("dirty") else run["commit"]
+            commits[at] = (*commits.get(at, ()), stage)
     splits = reports.ids.get("splits", {})
-    return Origin(runs, {name: split["sha256"] for name, split in splits.items() if "sha256" in split}, commit)
+    data = {name: split["sha256"] for name, split in splits.items() if "sha256" in split}
+    return Origin({stage: run.get("run_id") for stage, run in runs.items()}, data, commits, commit)

@@ -100,7 +100,7 @@ def compare_variants(reports: Reports, family: Family) -> Variants | None:
     for name in others:
         row = _compared(reports, family, group[name], group[baseline])
         by_protocol = {p: gaps[p].get(name) for p in PROTOCOLS}
-        lost = beyond_chance(reports, name, "test", protocol)
+        lost = any(beyond_chance(reports, name, "test", protocol))
         row = replace(row, gaps=by_protocol, standing="worse than chance" if lost else stand(by_protocol[protocol]))
         if name in controls:
             row = _judged(reports, row, controls[name], found[controls[name]].get(name), protocol)
@@ -140,7 +140,7 @@ def _controls(family: Family, group: dict[str, ModelParams], names: Iterable[str
 
 def _gaps(reports: Reports, control: str, names: Iterable[str], protocol: Protocol) -> dict[str, Crossed]:
     """Nats a target of test less the control's, of those that have any and predict better than chance."""
-    fit = [name for name in (control, *names) if not beyond_chance(reports, name, "test", protocol)]
+    fit = [name for name in (control, *names) if not any(beyond_chance(reports, name, "test", protocol))]
     return crossed_nats_to_one(reports, control, fit[1:], protocol) if control in fit else {}
 
 

@@ -152,7 +152,7 @@ def _notes(variants: Variants) -> tuple[str, ...]:
     if chance := [row.model.name for row in variants.rows if row.standing == "worse than chance"]:
         notes.append(
             "Worse than a uniform guess on a seed at least, so without an interval and not in the others' spread; for "
-            f"a claim it counts as higher without limit: {', '.join(chance)}."
+            f"a claim it counts as higher without limit if it is so on every seed: {', '.join(chance)}."
         )
     if lost := [row.model.name for row in variants.rows if not row.model.finished]:
         notes.append(f"Every seed diverged, so there is no figure: {', '.join(lost)}.")

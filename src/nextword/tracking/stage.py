@@ -44,7 +44,8 @@ def stage_run(params: TrackingParams, stage: str, config: Mapping[str, Any], out
         stage: name of the stage, used where DVC gives none (``DVC_STAGE``).
         config: logged as the run's params.
         out: JSON file that receives ``run_id``, ``parent_run_id``, ``experiment_id`` (null where tracking was down to
-            the end), ``stage``, and ``key``, the run's tag ``nextword.key``.
+            the end), ``stage``, ``key``, the run's tag ``nextword.key``, and the git state of the project as the stage
+            began: ``commit``, and ``dirty``, whether tracked files differed from it (both null where there is none).
 
     Yields:
         The run. ``run.run_id`` is None where tracking is down.
@@ -54,11 +55,12 @@ def stage_run(params: TrackingParams, stage: str, config: Mapping[str, Any], out
     with sigterm_raises():
         try:
             link.resend()
-            run, repro = _open(link, stage)
+            source = _source_tags()
+            run, repro = _open(link, stage, source)
             known = run.run_id
             try:
                 with run.ending():
-                    _write_ids(out, run, stage)
+                    _write_ids(out, run, stage, source)
                     run.params(config)
                     yield run
             except BaseException as error:
@@ -68,12 +70,12 @@ def stage_run(params: TrackingParams, stage: str, config: Mapping[str, Any], out
         finally:
             link.close()
         if run.run_id != known:  # the store came back in the meantime
-            _write_ids(out, run, stage)
+            _write_ids(out, run, stage, source)
 
 
-def _open(link: Link, stage: str) -> tuple[Run, str]:
+def _open(link: Link, stage: str, source: Mapping[str, str]) -> tuple[Run, str]:
     """The run of the stage, and the key of the run of the ``dvc`` above it."""
-    me, dvc, source, repro = this_process(), find_dvc(), _source_tags(), new_key()
+    me, dvc, repro = this_process(), find_dvc(), new_key()
     opening: dict[str, Any] = {"do": "open_repro", "run": repro, "start_ms": now_ms(), "owner": me.tags("owner")}
     tags = {"nextword.role": "repro", **source, **me.tags("owner")}
     if dvc is None:
@@ -121,9 +123,11 @@ def _runs_folder(out: Path) -> Path:
     return next((folder for folder in out.parents if folder.name == "runs"), out.parent)
 
 
-def _write_ids(out: Path, run: Run, stage: str) -> None:
+def _write_ids(out: Path, run: Run, stage: str, source: Mapping[str, str]) -> None:
     ids = {"run_id": run.run_id, "parent_run_id": run.parent_run_id, "experiment_id": run.experiment_id}
-    write_json(out, {"stage": stage, "key": run.key, **ids})
+    changed = {"true": True, "false": False}.get(source.get("git.dirty", ""))
+    git = {"commit": source.get("mlflow.source.git.commit"), "dirty": changed}
+    write_json(out, {"stage": stage, "key": run.key, **ids, **git})
 
 
 def _source_tags() -> dict[str, str]:

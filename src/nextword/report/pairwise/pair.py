@@ -49,7 +49,7 @@ class Pair:
     @property
     def margin(self) -> float:
         """Practical margin of logarithms of perplexities."""
-        return math.log1p(self.reports.params.compare.margin)
+        return self.reports.perplexity_margin
 
     def stages(self, *names: str) -> tuple[str, ...]:
         """Stages of these names of both models."""
@@ -86,13 +86,16 @@ class Pair:
         scale: Scale,
         *stages: str,
         margin: float = 0.0,
+        step: float = 0.0,
     ) -> Iterator[Finding]:
         """A number a seed of the two models; none where a model that came to its end has no number."""
         sides = [values(model) for model in (self.lstm, self.gru)]
         if any(model.finished and not side for model, side in zip((self.lstm, self.gru), sides, strict=True)):
             return
         lost = [model.name for model in (self.lstm, self.gru) if not model.finished]
-        yield self.seeds(key, claim, measured, self.names, sides, reading, scale, *stages, margin=margin, lost=lost)
+        yield self.seeds(
+            key, claim, measured, self.names, sides, reading, scale, *stages, margin=margin, step=step, lost=lost
+        )
 
     def seeds(
         self,
@@ -105,12 +108,15 @@ class Pair:
         scale: Scale,
         *stages: str,
         margin: float = 0.0,
+        step: float = 0.0,
         lost: list[str] | None = None,
     ) -> Finding:
         """A number a seed of whatever the two sides are."""
         a, b = zip(names, sides, strict=True)
         confidence = self.reports.params.compare.confidence
-        finding = over_seeds(key, claim, measured, a, b, reading, scale, margin=margin, confidence=confidence)
+        finding = over_seeds(
+            key, claim, measured, a, b, reading, scale, margin=margin, step=step, confidence=confidence
+        )
         note = f"{' and '.join(lost)}: every seed diverged" if lost else finding.note
         return replace(finding, condition=self.condition, sources=stages, note=note, form=_short)
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
 from nextword.evaluation.statistics import Difference, Estimate
 from nextword.report.claims import EXPRESSIVE_POWER, MEMORY, OVERFITTING
@@ -14,6 +13,7 @@ from nextword.report.collect import Neural
 from nextword.report.crossed import perplexity_finding
 from nextword.report.finding import Finding, Side
 from nextword.report.pairwise.pair import Pair
+from nextword.report.probes.networks import RealText
 from nextword.report.probes.schema import EffectiveLength, HalfLife
 from nextword.report.tables import INFINITE, count
 
@@ -23,7 +23,7 @@ def capacity_findings(pair: Pair) -> Iterator[Finding]:
     found = pair.reports.probes.capacity
     if found.real.sizes:
         size = min(found.real.sizes)
-        sides = [_real(pair, name, "train_nats", size) for name in pair.networks]
+        sides = [found.real.by_seed(name, size, "train_nats") for name in pair.networks]
         measured = (
             f"train loss without regularisation, nats a token ({count(size)} tokens of train, "
             f"{count(found.real.seen_tokens)} trained on)"
@@ -38,6 +38,7 @@ def capacity_findings(pair: Pair) -> Iterator[Finding]:
                 "lower",
                 "difference",
                 "capacity",
+                margin=pair.margin,  # the logarithm of a ratio of perplexities
             )
     for key, measured in (
         ("bits", "bits memorised, of random text"),
@@ -53,16 +54,6 @@ def capacity_findings(pair: Pair) -> Iterator[Finding]:
             pair.reports, "train_perplexity", EXPRESSIVE_POWER, pair.names, "lower", "train_sample"
         )
         yield replace(finding, condition=pair.condition)
-
-
-Nats = Literal["train_nats", "gap"]
-
-
-def _real(pair: Pair, network: str, field: Nats, size: int) -> dict[int, float]:
-    """By seed; seeds that diverged are left out."""
-    runs = [run for run in pair.reports.probes.capacity.real.runs if (run.network, run.tokens) == (network, size)]
-    values = {run.seed: getattr(run, field) for run in runs}
-    return {seed: float(value) for seed, value in values.items() if value is not None}
 
 
 def _bits(pair: Pair, network: str, field: str) -> dict[int, float]:
@@ -123,7 +114,9 @@ def _tasks(pair: Pair) -> Iterator[Finding]:
             for name in names
         ]
         measured = f"longest lag solved, task {task.replace('_', ' ')} (hidden size {memory.hidden_size})"
-        yield pair.seeds(f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", margin=step)
+        yield pair.seeds(
+            f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", margin=step, step=step
+        )
 
 
 def _half_life(found: HalfLife) -> Estimate:
@@ -158,24 +151,42 @@ def _one_seed(
 
 
 def overfitting_findings(pair: Pair) -> Iterator[Finding]:
-    """Gap between test and train, best epoch, and the gap without regularisation at the smallest and largest corpus."""
+    """Gap between test and train, best epoch; without regularisation the gap on little and on much text, and its fall.
+
+    What overfits where there is little text has a gap that falls by more as there is more.
+    """
     yield from pair.by_seed(
-        "gap", OVERFITTING, "test less train, nats a token, stateful", _gap, "higher", "difference",
-        *pair.stages("evaluate"),
+        "gap", OVERFITTING, "test less train, nats a token, stateful", Neural.generalization_gap, "higher",
+        "difference", *pair.stages("evaluate"),
     )  # fmt: skip
     yield from pair.by_seed(
         "best_epoch", OVERFITTING, "best epoch, on valid (an early one means overfitting)",
         lambda model: model.training("best_epoch"), "lower", "difference", *pair.stages("train"),
+        step=_epochs_between(pair.lstm, pair.gru),
     )  # fmt: skip
-    sizes = sorted(pair.reports.probes.capacity.real.sizes)
+    real = pair.reports.probes.capacity.real
+    sizes = sorted(real.sizes)
     ends = {"gap_free_small": sizes[:1], "gap_free_large": sizes[1:][-1:]}
     for key, size in ((key, size) for key, found in ends.items() for size in found):
-        sides = [_real(pair, name, "gap", size) for name in pair.networks]
+        sides = [real.by_seed(name, size, "gap") for name in pair.networks]
         if all(sides):
             measured = f"valid less train without regularisation, nats a token, from {count(size)} tokens"
             yield pair.seeds(key, OVERFITTING, measured, pair.networks, [*sides], "higher", "difference", "capacity")
+    if len(sizes) > 1:
+        falls = [_fall(real, name, sizes[0], sizes[-1]) for name in pair.networks]
+        if all(falls):
+            measured = f"fall of that gap from {count(sizes[0])} tokens to {count(sizes[-1])}, nats a token"
+            key = "gap_free_fall"
+            yield pair.seeds(key, OVERFITTING, measured, pair.networks, [*falls], "higher", "difference", "capacity")
 
 
-def _gap(model: Neural) -> dict[int, float]:
-    train, test = (model.log_perplexity(split, "stateful") for split in ("train_sample", "test"))
-    return {seed: test[seed] - train[seed] for seed in test if seed in train}
+def _fall(real: RealText, network: str, small: int, large: int) -> dict[int, float]:
+    """By seed that finished on both sizes."""
+    first, last = (real.by_seed(network, size, "gap") for size in (small, large))
+    return {seed: first[seed] - last[seed] for seed in first if seed in last}
+
+
+def _epochs_between(*models: Neural) -> float:
+    """The largest number of epochs from one validation to the next: a best epoch is known to within that."""
+    runs = [model.runs[seed].history for model in models for seed in model.finished]
+    return max((b - a for history in runs for a, b in pairwise((0.0, *(row.epoch for row in history)))), default=1.0)

@@ -24,8 +24,7 @@ def performance_findings(pair: Pair) -> Iterator[Finding]:
         for way in PROTOCOLS:
             if all(model.metrics(split, way) or not model.finished for model in (pair.lstm, pair.gru)):
                 finding = perplexity_finding(
-                    pair.reports, f"{split}_perplexity_{way}", PERFORMANCE, pair.names, "not lower", split, way,
-                    margin=pair.margin,
+                    pair.reports, f"{split}_perplexity_{way}", PERFORMANCE, pair.names, "not lower", split, way
                 )  # fmt: skip
                 yield replace(finding, condition=pair.condition)
     ends = shortest(pair.compared)

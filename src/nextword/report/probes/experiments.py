@@ -23,11 +23,16 @@ class ExplodingRun(Report):
     """One training; ``null`` where the loss was not finite."""
 
     seed: int
+    diverged: bool
     first_non_finite: int | None
     non_finite: str | None
     grad_norm_before: float | None
     largest_grad_norm: float | None
     final_loss: float | None
+    losses: tuple[float, ...]
+    """Nats a token, by update."""
+    grad_norms: tuple[float, ...]
+    """Before clipping, by update."""
 
 
 class ExplodingSetting(Report):
@@ -84,6 +89,8 @@ class Growth(Interval):
 
     mean: float | None
     """``null`` where no seed has a finite one."""
+    by_seed: tuple[float | None, ...]
+    """``null`` is infinite."""
 
 
 class MemoryFlow(Report):

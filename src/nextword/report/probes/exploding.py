@@ -110,5 +110,5 @@ def _records(report: ExplodingFile) -> list[dict[str, Any]]:
         head = {"kind": setting.kind, "scale": setting.scale, "clipped": str(setting.clipped).lower()}
         share = {f"diverged_{key}": getattr(setting.diverged, key) for key in ("count", "of", "rate", "low", "high")}
         share |= flat_interval("final_loss_mean", setting.final_loss)
-        records += [head | run.model_dump() | share for run in setting.runs]
+        records += [head | run.model_dump(exclude={"diverged", "losses", "grad_norms"}) | share for run in setting.runs]
     return records

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from nextword.report.schema import Report
 
 
@@ -65,6 +67,12 @@ class RealText(Report):
     sizes: tuple[int, ...]
     seen_tokens: int
     runs: tuple[RealRun, ...]
+
+    def by_seed(self, network: str, tokens: int, field: Literal["train_nats", "gap"]) -> dict[int, float]:
+        """A figure of a network on one size; seeds that diverged are left out."""
+        runs = [run for run in self.runs if (run.network, run.tokens) == (network, tokens)]
+        values = {run.seed: getattr(run, field) for run in runs}
+        return {seed: float(value) for seed, value in values.items() if value is not None}
 
 
 class CapacityFile(Report):

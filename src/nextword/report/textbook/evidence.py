@@ -6,7 +6,6 @@ Shapes: S seeds, D blocks of test (documents, or parts of them), N targets of te
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 
 from nextword.config import ModelParams
 from nextword.evaluation.bootstrap import Crossed, block_sums, crossed_difference
-from nextword.evaluation.statistics import Difference, Estimate, difference
+from nextword.evaluation.statistics import Difference, Estimate
 from nextword.report.collect import Reports
 from nextword.report.crossed import edges_of, perplexity_finding
 from nextword.report.finding import Claim, Finding, Reading, Side, counted, judge, not_tested
 from nextword.report.leaderboard import best_ngram
-from nextword.report.probes.experiments import MemoryFile, MemoryVariant
 from nextword.report.probes.schema import HalfLife, Interval, ProbeFile
 from nextword.report.schema import Protocol
 from nextword.report.tables import number
@@ -36,7 +34,7 @@ class Evidence:
     @property
     def margin(self) -> float:
         """Practical margin of a ratio of perplexities, as a logarithm."""
-        return math.log1p(self.reports.params.compare.margin)
+        return self.reports.perplexity_margin
 
     @property
     def confidence(self) -> float:
@@ -124,15 +122,53 @@ class Evidence:
             a_exact=a_exact, b_exact=b_exact,
         )  # fmt: skip
 
+    def contrast(self, nats_SN: Floats, a_N: NDArray[np.bool_], b_N: NDArray[np.bool_]) -> Crossed:
+        """Nats a target of one part of the targets less those of another, of one model, over blocks and seeds.
+
+        A difference of two ratios of sums over blocks, made linear (delta method): each target enters by how far it
+        is from the mean of its part, over the size of the part.
+
+        Args:
+            nats_SN: (S, N) finite.
+            a_N: (N,) which targets are the one part; some are.
+            b_N: (N,) the other.
+        """
+        edges, targets = edges_of(self.reports, "test"), nats_SN.shape[1]
+        means = [float(nats_SN[:, part_N].mean()) for part_N in (a_N, b_N)]
+        linear_SN = np.zeros_like(nats_SN)
+        for sign, part_N, mean in ((1.0, a_N, means[0]), (-1.0, b_N, means[1])):
+            linear_SN[:, part_N] += sign * (nats_SN[:, part_N] - mean) * targets / part_N.sum()
+        sums_SD = np.stack([block_sums(linear_N, edges) for linear_N in linear_SN])
+        rule, gap = self.reports.params.compare, means[0] - means[1]
+        found = crossed_difference(
+            sums_SD, np.zeros((1, len(edges) - 1)), np.diff(edges), rule.confidence, rule.resamples, b_exact=True
+        )
+        low, high = (None if limit is None else gap + limit for limit in (found.low, found.high))
+        return replace(found, mean=gap, low=low, high=high, effect=None)
+
     def perplexity(
         self, key: str, claim: Claim, a: str | None, b: str | None, reading: Reading, *, split: str = "test",
-        protocol: Protocol = "stateful", margin: float = 0.0, condition: str = "", note: str = "",
+        protocol: Protocol = "stateful", condition: str = "", note: str = "",
     ) -> Finding:  # fmt: skip
-        """Perplexity of ``a`` against that of ``b``; not tested where one of them is missing."""
+        """Perplexity of ``a`` against that of ``b``; not tested where one of them is missing.
+
+        A model of which every seed, of two at least, predicts worse than a uniform guess is worse than one that does
+        not: such losses are so far apart that their spread says nothing.
+        """
         if a is None or b is None:
             return not_tested(key, claim, lacking(a, b))
-        found = perplexity_finding(self.reports, key, claim, (a, b), reading, split, protocol, margin=margin)
+        found = perplexity_finding(self.reports, key, claim, (a, b), reading, split, protocol)
         return replace(found, condition=condition, note="; ".join(filter(None, (note, found.note))))
+
+    def perplexities(
+        self, key: str, claim: Claim, what: str, a: Side, b: Side, reading: Reading, gap: Difference | None,
+        sources: tuple[str, ...], *, condition: str = "", note: str = "",
+    ) -> Finding:  # fmt: skip
+        """Two perplexities that are not those of two whole models, and the difference of their logarithms."""
+        return measured(
+            key, claim, what, a, b, reading, gap, sources, ratio=True, margin=self.margin, condition=condition,
+            note=note,
+        )  # fmt: skip
 
     def probe(self, name: str | None) -> ProbeFile | None:
         """Of a model; None where there is none."""
@@ -176,6 +212,11 @@ def estimate(found: Interval | None) -> Estimate | None:
     return None if found is None or found.mean is None else Estimate(found.mean, found.low, found.high, 1)
 
 
+def half_width(value: Estimate | None) -> float | None:
+    """Of a symmetric interval; None where there is none."""
+    return None if value is None or value.low is None or value.high is None else (value.high - value.low) / 2.0
+
+
 def logarithm(value: Estimate) -> Estimate:
     """Of positive numbers."""
     low, high = (None if limit is None else math.log(limit) for limit in (value.low, value.high))
@@ -204,17 +245,6 @@ def apart(a: Estimate | None, b: Estimate | None) -> Difference | None:
     return Difference(gap, gap - low, gap + high, "MOVER")
 
 
-def share(hits: Iterable[bool], confidence: float) -> Estimate | None:
-    """Share of runs with Wilson's interval; None without runs."""
-    from nextword.probes.proportion import proportion
-
-    runs = list(hits)
-    if not runs:
-        return None
-    found = proportion(sum(runs), len(runs), confidence)
-    return Estimate(found["rate"], found["low"], found["high"], len(runs))
-
-
 def kept(found: HalfLife | None) -> Estimate | None:
     """Share of a gradient's norm that is left after one token more, beyond the first step; 1 where it does not fall."""
     if found is None:
@@ -224,29 +254,3 @@ def kept(found: HalfLife | None) -> Estimate | None:
         return 1.0 if tokens is None else 0.5 ** (1.0 / tokens)
 
     return Estimate(left(found.halving_tokens), left(found.halving_low), left(found.halving_high), 1)
-
-
-def over_pairs(a: list[float], b: list[float], confidence: float) -> Difference:
-    """Mean difference of pairs with a t-interval."""
-    gap = difference(dict(enumerate(a)), dict(enumerate(b)), confidence, pair=True)
-    return replace(gap, seeds=())
-
-
-def solved(report: MemoryFile, name: str) -> list[float] | None:
-    """How many of the lags a network solved, by task and seed; None where it was not tried."""
-    found = [variant for task in report.tasks.values() if (variant := task.variants.get(name)) is not None]
-    return [
-        float(sum(lag <= reached for lag in report.lags))
-        for variant in found
-        for reached in variant.longest_lag.by_seed
-    ] or None
-
-
-def growths(report: MemoryFile, name: str, weights: str) -> dict[str, float]:
-    """Logarithm of the factor by which the gradient's norm grows a step, by task."""
-
-    def growth(variant: MemoryVariant) -> float | None:
-        return (variant.flow.initial if weights == "initial" else variant.flow.trained).growth.mean
-
-    found = {task: growth(of.variants[name]) for task, of in report.tasks.items() if name in of.variants}
-    return {task: math.log(value) for task, value in found.items() if value}

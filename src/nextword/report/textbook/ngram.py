@@ -72,9 +72,9 @@ def _data(evidence: Evidence) -> Iterator[Finding]:
         yield not_tested("ngram_data", SMALL_TASKS, "the sparsity stage did not count the best smoothing on two sizes")
         return
     gap = apart(logarithm(found[1].value), logarithm(found[0].value))
-    yield measured(
+    yield evidence.perplexities(
         "ngram_data", SMALL_TASKS, f"valid perplexity of {_words(smoothing)} at the highest order", found[1], found[0],
-        "lower", gap, ("sparsity",), ratio=True, margin=evidence.margin,
+        "lower", gap, ("sparsity",),
         note="read as: enough data makes it better; what is well is not said",
     )  # fmt: skip
 
@@ -135,7 +135,7 @@ def _too_small(evidence: Evidence) -> Finding:
         return not_tested("ngram_too_small", TOO_SMALL, "there is no best n-gram model of an order above 1")
     return evidence.perplexity(
         "ngram_too_small", TOO_SMALL, evidence.smoothed(order - 1 if order < 3 else 2), best, "higher",
-        protocol="reset", margin=evidence.margin,
+        protocol="reset",
     )  # fmt: skip
 
 

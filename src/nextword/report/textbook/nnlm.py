@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from nextword.evaluation.statistics import Difference, Estimate
-from nextword.report.finding import Claim, Finding, Side, judge, not_tested
+from nextword.report.finding import Claim, Finding, Side, not_tested
 from nextword.report.probes.experiments import WindowModel
 from nextword.report.tables import count, number
-from nextword.report.textbook.evidence import Evidence, apart, constant, estimate, exact, measured
+from nextword.report.textbook.evidence import Evidence, apart, constant, estimate, exact, half_width, measured
 
 BETTER = Claim("NNLM against n-grams", "it goes beyond the n-gram language model")
 NO_ZEROS = Claim("NNLM against n-grams", "no problem of sparsity")
@@ -113,12 +115,12 @@ def _unseen(evidence: Evidence) -> Finding:
         Side(who, Estimate(float(np.exp(nats_SN[:, mask_N].mean())), None, None, len(nats_SN)))
         for who, nats_SN in ((name, own_SN), (best, other_SN))
     ]
-    return Finding(
+    found = evidence.perplexities(
         "nnlm_unseen", UNSEEN, f"perplexity of the {count(int(mask_N.sum()))} targets of test whose n-gram train lacks",
-        sides[0], sides[1], "lower", "ratio", gap, judge("lower", gap), effect=gap.effect,
+        sides[0], sides[1], "lower", gap, (f"evaluate@{name}", "ngram"),
         condition=f"n-grams of {mle}, each line alone", note="read as: better there than the best n-gram model",
-        sources=(f"evaluate@{name}", "ngram"),
     )  # fmt: skip
+    return replace(found, effect=gap.effect)
 
 
 def _window(evidence: Evidence) -> Iterator[Finding]:
@@ -146,11 +148,22 @@ def _window(evidence: Evidence) -> Iterator[Finding]:
 def _change(
     key: str, claim: Claim, a: WindowModel, b: WindowModel, where: str, note: str, evidence: Evidence
 ) -> Finding:
-    """The change of ``a`` against ``b``, which the stage measured over the same documents."""
-    value = estimate(a.change)
-    gap = None if value is None else Difference(value.mean, value.low, value.high, "paired t")
-    return Finding(
+    """The change of ``a`` against ``b``: over the documents of valid, paired, and over the seeds of either.
+
+    The stage reports an interval of each of the three; the squares of their halves add up (MOVER), which counts twice
+    what seeds and documents do together. One seed has no interval, so it decides nothing.
+    """
+    change = estimate(a.change)
+    of_seeds = [estimate(model.over_seeds) for model in (a, b)]
+    gap = None
+    if change is not None:
+        halves = [half_width(value) for value in (change, *of_seeds)]
+        half = math.hypot(*(h for h in halves if h is not None)) if None not in halves else None
+        low, high = (None, None) if half is None else (change.mean - half, change.mean + half)
+        gap = Difference(change.mean, low, high, "none" if half is None else "MOVER")
+        note += "; one seed" if half is None else ""
+    found = evidence.perplexities(
         key, claim, "valid perplexity, stateful", Side(a.name, estimate(a.perplexity)),
-        Side(b.name, estimate(b.perplexity)), "lower", "ratio", gap, judge("lower", gap), condition=where,
-        form=number, note=note, sources=("window",),
+        Side(b.name, estimate(b.perplexity)), "lower", gap, ("window",), condition=where, note=note,
     )  # fmt: skip
+    return replace(found, form=number)

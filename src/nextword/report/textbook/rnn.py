@@ -12,12 +12,14 @@ from nextword.report.bidirectional import bidirectional_pairs
 from nextword.report.finding import Claim, Finding, Side, judge_by, not_tested, over_seeds
 from nextword.report.leaderboard import estimate_metric
 from nextword.report.schema import PROTOCOLS
+from nextword.report.tables import count
 from nextword.report.textbook.evidence import Evidence, apart, estimate, exact, lacking, measured
 from nextword.report.textbook.variants import variant_findings
 from nextword.report.variant_claims import RNN_VARIANTS
 
 BETTER = Claim("RNN against NNLM", "a structure is needed that can take input of any length")
 ANY_LENGTH = Claim("RNN", "the same network, with the same weights, at every step: input of any length")
+EQUATIONS = Claim("RNN", "its state h_t = tanh(W_hh h_{t-1} + W_xh x_t + b), its output and its loss")
 ALL_WORDS = Claim("RNN", "it can condition on all words before, not on a window")
 FAR = Claim("RNN: limits", "dependencies from afar are hard to catch: what is too far has little effect")
 SLOW = Claim("RNN: limits", "slow, as each step waits for the one before: no parallel computing along the sequence")
@@ -36,10 +38,13 @@ def rnn_findings(evidence: Evidence) -> Iterator[Finding]:
         "rnn_nnlm", BETTER, rnn, nnlm, "lower", protocol="stateful",
         condition="all words before against a window", note="read as: the RNN is better than the NNLM",
     )  # fmt: skip
+    yield not_tested(
+        "rnn_equations", EQUATIONS, "definitions: tests hold the cell to torch's RNN, the loss to torch's cross-entropy"
+    )
     yield not_tested("rnn_any_length", ANY_LENGTH, "how the model is built: it runs on sequences of any length")
     yield _all_words(evidence)
     yield _far(evidence)
-    yield slower("rnn_slow", SLOW, evidence, rnn, nnlm, "read as: fewer tokens a second than the NNLM")
+    yield _slow(evidence)
     yield not_tested(
         "both_sides", BOTH_SIDES,
         "what a bidirectional model fills in is another task than predicting the next word: the two perplexities do "
@@ -60,9 +65,9 @@ def _all_words(evidence: Evidence) -> Finding:
     gap = evidence.gap(carried_SN - reset_SN, np.zeros_like(reset_SN[:1]), b_exact=True)
     model = evidence.reports.neural[name]
     values = [estimate_metric(model.metrics("test", p), "perplexity", evidence.confidence) for p in PROTOCOLS]
-    found = measured(
+    found = evidence.perplexities(
         "rnn_all_words", ALL_WORDS, "test perplexity", Side("all words before", values[0]),
-        Side("the line alone", values[1]), "lower", gap, (f"evaluate@{name}",), ratio=True,
+        Side("the line alone", values[1]), "lower", gap, (f"evaluate@{name}",),
         condition=f"{name}, seeds paired", note="read as: the words of earlier lines help",
     )  # fmt: skip
     return replace(found, effect=gap.effect)
@@ -93,8 +98,23 @@ def _far(evidence: Evidence) -> Finding:
     )
 
 
-def slower(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | None, note: str) -> Finding:
-    """Tokens a second in training; both sides must have run in the same way."""
+def _slow(evidence: Evidence) -> Finding:
+    """Against the NNLM, whose positions wait for nothing: that the two run differently is what the claim is about."""
+    names = evidence.rnn, evidence.nnlm
+    found = slower("rnn_slow", SLOW, evidence, *names, "read as: fewer tokens a second than the NNLM", "engine")
+    models = [evidence.reports.neural[name] for name in names if name is not None]
+    if len(models) < 2 or found.difference is None:
+        return found
+    engines = ["/".join(sorted({str(model.runs[seed].engine) for seed in model.finished})) for model in models]
+    sizes = [count(model.train.num_parameters.total) for model in models]
+    alike = f"{sizes[0]} and {sizes[1]} parameters, engines {engines[0]} and {engines[1]}"
+    return replace(found, condition="; ".join(filter(None, (found.condition, alike))))
+
+
+def slower(
+    key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | None, note: str, *by_nature: str
+) -> Finding:
+    """Tokens a second in training; both sides must have run in the same way, but for what differs ``by_nature``."""
     if a is None or b is None:
         return not_tested(key, claim, lacking(a, b))
     models = [evidence.reports.neural[name] for name in (a, b)]
@@ -108,7 +128,7 @@ def slower(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | N
         key, claim, "tokens a second in training", (a, speeds[0]), (b, speeds[1]), "lower", "ratio",
         confidence=evidence.confidence,
     )  # fmt: skip
-    unlike = models[0].unlike(models[1])
+    unlike = models[0].unlike(models[1], *by_nature)
     if unlike:
         found = replace(found, verdict="undecided", basis="nothing")
         unlike = f"not run alike, so programs are compared, not networks: {unlike}"
@@ -162,7 +182,7 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
             key="depth_harder",
             claim=HARDER,
             reading="higher",
-            verdict=judge_by(found.basis, "higher", found.difference),
+            verdict=judge_by(found.basis, "higher", found.difference, found.margin),
             sources=(*found.sources, f"train@{deep}", f"train@{flat}"),
             note=f"read as: after as many steps it fits train less well; seeds diverged: {lost[0]} and {lost[1]}",
         )

@@ -68,17 +68,20 @@ def _notes(reports: Reports) -> tuple[str, ...]:
     level = f"{100 * compare.confidence:g}%"
     return (
         "The rule: a claim is read as first higher, lower, or equal to the second. Supported where the whole "
-        f"{level} interval of the difference lies on the claimed side, beyond the practical margin where one is used "
-        f"({100 * compare.margin:g}% of perplexity); contradicted where it lies wholly on the other side; else "
-        "undecided, as with one seed. What is claimed equal, not higher, not lower, higher by more than the margin or "
-        "higher by at most the margin is a range: supported where the interval lies within it, contradicted where it "
-        "lies wholly outside. Exact counts have no interval; a model that predicts worse than a uniform guess on a "
-        "seed counts as higher without limit. Claims of one table are not corrected for their number, but for those "
-        "of LSTM ablations and connections of RNNs: of those that are true of nothing, some will seem decided.",
+        f"{level} interval of the difference lies on the claimed side, beyond the practical margin of "
+        f"{100 * compare.margin:g}% where perplexities are compared; contradicted where it lies wholly on the other "
+        "side, beyond the margin too; else undecided, as with one seed. What is claimed equal, not higher, not lower, "
+        "higher by more than the margin or higher by at most the margin is a range: supported where the interval lies "
+        "within it, contradicted where it lies wholly outside. Exact counts have no interval; a model whose every seed "
+        "predicts worse than a uniform guess counts as higher without limit. Claims of one table are not corrected for "
+        "their number, but for those of LSTM ablations and connections of RNNs: of those that are true of nothing, "
+        "some will seem decided.",
         "Test perplexities of two models: crossed bootstrap over documents and seeds, on the saved nats of each "
         "target. Figures that a stage reported with an interval: that of their difference from the two intervals "
-        "(MOVER, Newcombe 1998, Zou & Donner 2008), which is too wide where both rest on the same text. LSTM "
-        "ablations and connections of RNNs: the crossed bootstrap with simultaneous intervals of their own tables.",
+        "(MOVER, Newcombe 1998, Zou & Donner 2008), which is too wide where both rest on the same text. Memory tasks: "
+        "crossed over tasks and seeds. Shares of runs that diverge: paired t over seeds. What is counted in steps "
+        "(lags, scales, epochs) has an interval of a step at least. LSTM ablations and connections of RNNs: the "
+        "crossed bootstrap with simultaneous intervals of their own tables.",
         "Not tested: a definition, a matter of construction or advice, or it needs what is not here; the reason stands "
         "beside it. What was measured on one seed says nothing of other seeds.",
     )
