@@ -66,7 +66,7 @@ class Pool:
     def _ended(self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         if self._executor is None:
             for number, job in enumerate(jobs):
-                with _one_thread():
+                with one_thread():
                     result = function(*job)
                 yield number, result
             return
@@ -116,7 +116,8 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, here and in the threads started within."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -12,8 +12,9 @@ from nextword.config import MemoryParams, ModelParams
 from nextword.evaluation.statistics import mean_interval
 from nextword.models.stack import RecurrentStack
 from nextword.pool import run_jobs
+from nextword.probes.decay import growth
 from nextword.probes.memory import memory_tasks
-from nextword.probes.memory.flow import gradient_norms, growth, summarize_flow
+from nextword.probes.memory.flow import gradient_norms, summarize_flow
 from nextword.probes.memory.tasks import TASKS
 from nextword.probes.memory.training import Reader, evaluate, fresh, train, train_variant
 from nextword.probes.memory.variants import VARIANTS
@@ -98,17 +99,8 @@ def test_an_overflow_is_infinite_and_no_error() -> None:
         made.cells[0].weight_hh.copy_(1e60 * torch.eye(4).double())  # infinite in float32
     norms = gradient_norms(made, torch.rand(9, 2, 3))
     assert np.isinf(norms).any()
-    assert growth(norms) is None
+    assert growth(norms, range(len(norms))) is None
     assert json.dumps(summarize_flow([norms]))
-
-
-def test_growth() -> None:
-    lags = np.arange(10.0)[:, None]
-    assert growth(0.7**lags) == pytest.approx(0.7)
-    kink = np.where(lags == 0, 1.0, 0.1 * 0.9**lags)
-    assert growth(kink) == pytest.approx(0.9)
-    assert growth(np.where(lags == 0, 1.0, 0.0)) == 0.0
-    assert growth(np.where(lags == 3, np.inf, 1.0)) is None
 
 
 def test_summary_of_the_flow() -> None:
