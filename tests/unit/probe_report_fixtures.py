@@ -15,7 +15,8 @@ HALF_LIVES = {"rnn": 1.3, "rnn_relu": 2.1, "gru": 6.4, "gru_reset_after": 7.2}
 VARIANTS = {
     "tanh": ("tanh", 5), "relu": ("ReLU", 10), "identity": ("ReLU, identity", 20),
     "residual_time": ("residual in time", 40), "tanh_2": ("tanh, 2 layers", 5), "residual": ("residual, 2 layers", 5),
-    "highway": ("highway, 2 layers", 10), "lstm": ("LSTM", 40), "gru": ("GRU", 80),
+    "highway": ("highway, 2 layers", 10), "lstm": ("LSTM", 40), "lstm_matched": ("LSTM, GRU's parameters", 40),
+    "gru": ("GRU", 80), "gru_reset_after": ("GRU, resets after", 80),
 }  # fmt: skip
 """Label, and the longest lag solved by all seeds, by variant."""
 MEMORY_LAGS = (5, 10, 20, 40, 80)
@@ -184,7 +185,7 @@ def memory_report(params: Params) -> dict[str, Any]:
 
     def variant(name: str, task: str) -> dict[str, Any]:
         label, longest = VARIANTS[name]
-        longest = longest if task != "adding" or name in ("lstm", "gru") else 0
+        longest = longest if task != "adding" or name.startswith(("lstm", "gru")) else 0
         reached = [longest, longest, {0: 5, 80: 80}.get(longest, 2 * longest)]
         count = {lag: sum(lag <= r for r in reached) for lag in MEMORY_LAGS}
         return {

@@ -47,7 +47,7 @@ def test_norms_equal_the_jacobian_by_brute_force(variant: str) -> None:
     made, x = stack(variant), torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
     norms = gradient_norms(made, x)
     assert norms.shape == (6, 2)
-    slow = made.double()
+    slow, size = made.double(), made.cells[0].hidden_size
     for sequence in range(2):
         states = [slow.zero_state(1)]
         for x_t in x[:, sequence].double():
@@ -57,8 +57,8 @@ def test_norms_equal_the_jacobian_by_brute_force(variant: str) -> None:
             rest = x[6 - lag :, sequence].double().unsqueeze(1)
 
             def run_on(vector, at=at, rest=rest):
-                pieces = iter(vector.split(5))
-                state = tuple(type(s)(*[next(pieces).view(1, 5) for _ in s]) for s in at)
+                pieces = iter(vector.split(size))
+                state = tuple(type(s)(*[next(pieces).view(1, size) for _ in s]) for s in at)
                 return (slow(rest, state).states if len(rest) else state)[-1].h[0]
 
             vector = torch.cat([field[0] for state in at for field in state]).detach()
@@ -119,11 +119,14 @@ def test_summary_of_the_flow() -> None:
 
 def test_variants_have_one_hidden_size_and_the_rules_across_layers_a_plain_partner() -> None:
     sizes = {name: Reader(name, TASKS["adding"], 6) for name in VARIANTS}
+    matched = sizes.pop("lstm_matched")
     assert {cell.hidden_size for reader in sizes.values() for cell in reader.stack.cells} == {6}
     parameters = {name: sum(p.numel() for p in reader.parameters()) for name, reader in sizes.items()}
     one_layer = 6 * (2 + 6 + 1) + 7
     assert {parameters[name] for name in ("tanh", "relu", "identity", "residual_time")} == {one_layer}
     assert parameters["lstm"] == 4 * (one_layer - 7) + 7 and parameters["gru"] == 3 * (one_layer - 7) + 7
+    assert parameters["gru_reset_after"] == parameters["gru"] + 6  # a bias of the candidate more
+    assert matched.stack.cells[0].hidden_size == 5  # 4 x 5 x 8 = 160 are nearest to 3 x 6 x 9 = 162
     assert {len(sizes[name].stack.cells) for name in ("tanh_2", "residual", "highway")} == {2}
     assert all(isinstance(VARIANTS[name].params(2, 6), ModelParams) for name in VARIANTS)
 

@@ -106,6 +106,14 @@ def test_memory_is_read_from_paired_seeds(tmp_path: Path) -> None:
     assert beyond.a.value is not None and beyond.a.value.mean == math.inf and "up to 48" in beyond.measured
 
 
+def test_memory_tasks_at_equal_parameters(comparison: Comparison) -> None:
+    finding = of_pair(comparison, "lstm_matched", "gru_reset_after")["lag_copy"]
+    assert (finding.a.name, finding.b.name) == ("lstm_matched", "gru_reset_after")
+    assert finding.condition == "equal parameters" and finding.note == "1,300 and 1,300 parameters"
+    plain = of_pair(comparison, "lstm", "gru_reset_after")["lag_copy"]
+    assert plain.a.name == "lstm" and plain.note == "hidden size 32"
+
+
 def test_one_probed_seed_decides_nothing(tmp_path: Path) -> None:
     found = of_pair(run(tmp_path, ("lstm", "gru"), seeds=(3,)), "lstm", "gru")
     for key in ("half_life", "gradient_growth", "effective_context", "far_context"):
@@ -328,7 +336,8 @@ def test_a_line_a_measurement_with_a_column_a_pair(comparison: Comparison) -> No
     assert texts[4:] == ["supported", "supported", "not tested", "not tested"]
     assert line[6] is not None and line[6].under == "+80,200 (×1.06)"  # noqa: RUF001
     lag = next(row for row in table.rows if row[1] is not None and row[1].text.startswith("longest lag"))
-    assert [cell.text for cell in lag[7:] if cell is not None] == ["–", "–", "–"]  # noqa: RUF001
+    assert [cell.text for cell in lag[2:6] if cell is not None] == ["50.4", "50.4", "80.0", "80.0"]
+    assert [cell.text for cell in lag[6:] if cell is not None] == ["undecided"] * 4
 
 
 def test_a_record_a_measurement_and_pair(comparison: Comparison) -> None:

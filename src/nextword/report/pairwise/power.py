@@ -155,8 +155,13 @@ def _tasks(pair: Pair) -> Iterator[Finding]:
             }
             for name in names
         ]
-        measured = f"longest lag solved, task {task.replace('_', ' ')} (hidden size {memory.hidden_size})"
-        yield pair.seeds(f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", margin=step)
+        measured = f"longest lag solved, task {task.replace('_', ' ')}"
+        finding = pair.seeds(
+            f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", margin=step
+        )  # fmt: skip
+        sizes = " and ".join(count(found.variants[name].num_parameters) for name in names)
+        like = f"{sizes} parameters" if pair.matched else f"hidden size {memory.hidden_size}"
+        yield replace(finding, note="; ".join(filter(None, (like, finding.note))))
 
 
 # ----------------------------------------------------------------------------------------- overfitting
