@@ -16,7 +16,7 @@ import torch
 from nextword.config import ProbeParams
 from nextword.models import build_model
 from nextword.models.language_model import LanguageModel
-from nextword.pool import one_thread
+from nextword.pool import torch_threads
 from nextword.probes.context import context_use
 from nextword.probes.embeddings import embeddings
 from nextword.probes.gradients import gradient_flow
@@ -115,8 +115,8 @@ def probe_model(
             (place, "trained"): gradients(trained[place]),
             (place, "context"): context(trained[place]),
         }
-    # One thread a part: a step is too small to share, and what computes does so outside Python's lock.
-    with one_thread(), ThreadPoolExecutor(workers) as pool:
+    # What computes does so outside Python's lock; parts share the cores, as more threads than cores hinder each other.
+    with torch_threads(max(1, torch.get_num_threads() // workers)), ThreadPoolExecutor(workers) as pool:
         found = dict(zip(measures, pool.map(attempt, measures), strict=True))
     return {
         "model": abouts[0].name,

@@ -56,8 +56,8 @@ def gradient_sentences(models: dict[str, ProbeFile], names: tuple[str, ...]) -> 
     sentences = []
     if halves:
         sentences.append(
-            f"Half-life of the gradient in tokens, trained (at the start): {', '.join(halves)}; after its first step "
-            f"it halves in: {', '.join(later)}."
+            f"Half-life of the gradient in tokens, first seed, trained (at the start): {', '.join(halves)}; after its "
+            f"first step it halves in: {', '.join(later)}."
         )
     bounds = [bound for probe in models.values() for _, _, bound in _bounds(probe)]
     if bounds:
