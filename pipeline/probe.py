@@ -13,14 +13,14 @@ from nextword.tracking import stage_run
 
 
 def main(name: str) -> None:
-    """Run the stage for the first seed of model ``name``."""
+    """Run the stage for all seeds of model ``name``."""
     params = load_params()
     params.require_model(name)
-    folder = MODELS / name / f"seed-{params.seeds_of(name)[0]}"
+    folders = [MODELS / name / f"seed-{seed}" for seed in params.seeds_of(name)]
     out = REPORTS / "probe" / f"{name}.json"
     config = params.probe.model_dump()
     with progress_bar(f"probe {name}") as progress, ThreadPoolExecutor(1) as pool:
-        measured = pool.submit(probe_model, folder, IDS, params.probe, progress)  # begins while the tracking is opened
+        measured = pool.submit(probe_model, folders, IDS, params.probe, progress)  # begins while the tracking is opened
         with stage_run(params.tracking, f"probe@{name}", config, RUNS / "probe" / f"{name}.json") as run:
             run.ids(load_ids(IDS), "test")
             report = measured.result()

@@ -66,7 +66,7 @@ class Pool:
     def _ended(self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         if self._executor is None:
             for number, job in enumerate(jobs):
-                with _one_thread():
+                with torch_threads(1):
                     result = function(*job)
                 yield number, result
             return
@@ -116,9 +116,10 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with ``count`` threads, here and in each thread started within."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

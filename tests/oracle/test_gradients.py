@@ -13,7 +13,7 @@ from nextword.config import GradientParams, ModelParams
 from nextword.models import MODELS, build_model
 from nextword.models.cells import Cell, HState
 from nextword.models.connections import CONNECTIONS
-from nextword.probes.decay import half_life, summarize
+from nextword.probes.decay import growth, half_life, summarize
 from nextword.probes.gradients import WARM_UP, gradient_flow, weight_norms
 from nextword.probes.jacobians import Quantity, chain_norms, iterated_norms, unroll
 from nextword.probes.tangents import fields_of
@@ -376,6 +376,18 @@ def test_half_life_of_norms_that_vanish_at_one_position() -> None:
     expected = 1 + (math.log(0.5) - math.log(0.8)) / (math.log(0.4) - math.log(0.8))
     assert found["tokens"] == pytest.approx(expected)
     assert found["low"] < 0.1 and found["high"] == pytest.approx(expected)
+
+
+def test_growth_by_hand() -> None:
+    lags = [0, 1, 2, 4, 8, 16]
+    steps = np.array(lags, np.float64)[:, None]
+    assert growth(0.7**steps, lags) == pytest.approx(0.7)
+    assert growth(1.3**steps, lags) == pytest.approx(1.3)
+    kink = np.where(steps == 0, 1.0, 0.1 * 0.9**steps)  # what happens in the first step does not count
+    assert growth(kink, lags) == pytest.approx(0.9)
+    assert growth(kink[:2], lags[:2]) == pytest.approx(0.09)
+    assert growth(np.where(steps == 0, 1.0, 0.0), lags) == 0.0
+    assert growth(np.where(steps == 4, np.inf, 1.0), lags) is None
 
 
 def test_summary_has_the_spread_over_positions() -> None:

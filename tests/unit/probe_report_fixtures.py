@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nextword.config import ModelParams, Params
@@ -14,7 +15,8 @@ HALF_LIVES = {"rnn": 1.3, "rnn_relu": 2.1, "gru": 6.4, "gru_reset_after": 7.2}
 VARIANTS = {
     "tanh": ("tanh", 5), "relu": ("ReLU", 10), "identity": ("ReLU, identity", 20),
     "residual_time": ("residual in time", 40), "tanh_2": ("tanh, 2 layers", 5), "residual": ("residual, 2 layers", 5),
-    "highway": ("highway, 2 layers", 10), "lstm": ("LSTM", 40), "gru": ("GRU", 80),
+    "highway": ("highway, 2 layers", 10), "lstm": ("LSTM", 40), "lstm_matched": ("LSTM, GRU's parameters", 40),
+    "gru": ("GRU", 80), "gru_reset_after": ("GRU, resets after", 80),
 }  # fmt: skip
 """Label, and the longest lag solved by all seeds, by variant."""
 MEMORY_LAGS = (5, 10, 20, 40, 80)
@@ -38,7 +40,7 @@ def norm(tokens: float, scale: float = 1.0) -> dict[str, Any]:
     return {
         "lags": LAGS, "positions": 16, "mean": values, "sd": values, "low": values, "high": values,
         "quantiles": {q: [v * f**min(lag, 4) for v, lag in zip(values, LAGS, strict=True)] for q, f in spread.items()},
-        "half_life": half_life(tokens if tokens < LAGS[-1] else None),
+        "half_life": half_life(tokens if tokens < LAGS[-1] else None), "growth": 0.5 ** (1.0 / tokens),
     }  # fmt: skip
 
 
@@ -113,19 +115,25 @@ def embeddings(analogies: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def probe_report(name: str, model: ModelParams, seed: int, analogies: bool = False) -> dict[str, Any]:
-    """``reports/probe/NAME.json``."""
+def probe_report(name: str, model: ModelParams, seeds: Sequence[int], analogies: bool = False) -> dict[str, Any]:
+    """``reports/probe/NAME.json``; each seed remembers 3% longer than the one before."""
     left_out = {}
     if model.bidirectional or model.kind == "nnlm":
         left_out["gradients"] = "it carries no state from left to right"
     if model.bidirectional:
         left_out["context"] = "it sees both sides of a word"
     tokens = HALF_LIVES.get(model.kind, 9.5)
-    flows = {"initial": flow(model, tokens / 3), "trained": flow(model, tokens)}
+
+    def measured(seed: int, tokens: float) -> dict[str, Any]:
+        flows = {"initial": flow(model, tokens / 3), "trained": flow(model, tokens)}
+        return {
+            "seed": seed, "gradients": None if "gradients" in left_out else flows,
+            "context": None if "context" in left_out else context(4 * tokens),
+        }  # fmt: skip
+
     return {
-        "model": name, "kind": model.kind, "seed": seed, "split": "test",
-        "gradients": None if "gradients" in left_out else flows,
-        "context": None if "context" in left_out else context(4 * tokens),
+        "model": name, "kind": model.kind, "split": "test",
+        "seeds": [measured(seed, tokens * 1.03**place) for place, seed in enumerate(seeds)],
         "embeddings": embeddings(analogies), "left_out": left_out,
     }  # fmt: skip
 
@@ -178,7 +186,7 @@ def memory_report(params: Params) -> dict[str, Any]:
 
     def variant(name: str, task: str) -> dict[str, Any]:
         label, longest = VARIANTS[name]
-        longest = longest if task != "adding" or name in ("lstm", "gru") else 0
+        longest = longest if task != "adding" or name.startswith(("lstm", "gru")) else 0
         reached = [longest, longest, {0: 5, 80: 80}.get(longest, 2 * longest)]
         count = {lag: sum(lag <= r for r in reached) for lag in MEMORY_LAGS}
         return {

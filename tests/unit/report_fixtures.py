@@ -262,7 +262,7 @@ def write_reports(
         run = {"run_id": f"{abs(hash_of(name)):032x}"[:32], "parent_run_id": "0" * 32, "experiment_id": "1"}
         run |= {"commit": "5" * 40, "dirty": False}
         dump(folder / "runs" / "train" / f"{name}.json", run)
-        dump(folder / "probe" / f"{name}.json", probe_report(name, model, seeds[0], name in analogies))
+        dump(folder / "probe" / f"{name}.json", probe_report(name, model, seeds, name in analogies))
     for name, report in (
         ("exploding", exploding_report), ("memory", memory_report), ("sparsity", sparsity_report),
         ("window", window_report), ("capacity", capacity_report), ("throughput", throughput_report),

@@ -12,8 +12,9 @@ from nextword.config import MemoryParams, ModelParams
 from nextword.evaluation.statistics import mean_interval
 from nextword.models.stack import RecurrentStack
 from nextword.pool import run_jobs
+from nextword.probes.decay import growth
 from nextword.probes.memory import memory_tasks
-from nextword.probes.memory.flow import gradient_norms, growth, summarize_flow
+from nextword.probes.memory.flow import gradient_norms, summarize_flow
 from nextword.probes.memory.tasks import TASKS
 from nextword.probes.memory.training import Reader, evaluate, fresh, train, train_variant
 from nextword.probes.memory.variants import VARIANTS
@@ -46,7 +47,7 @@ def test_norms_equal_the_jacobian_by_brute_force(variant: str) -> None:
     made, x = stack(variant), torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
     norms = gradient_norms(made, x)
     assert norms.shape == (6, 2)
-    slow = made.double()
+    slow, size = made.double(), made.cells[0].hidden_size
     for sequence in range(2):
         states = [slow.zero_state(1)]
         for x_t in x[:, sequence].double():
@@ -56,8 +57,8 @@ def test_norms_equal_the_jacobian_by_brute_force(variant: str) -> None:
             rest = x[6 - lag :, sequence].double().unsqueeze(1)
 
             def run_on(vector, at=at, rest=rest):
-                pieces = iter(vector.split(5))
-                state = tuple(type(s)(*[next(pieces).view(1, 5) for _ in s]) for s in at)
+                pieces = iter(vector.split(size))
+                state = tuple(type(s)(*[next(pieces).view(1, size) for _ in s]) for s in at)
                 return (slow(rest, state).states if len(rest) else state)[-1].h[0]
 
             vector = torch.cat([field[0] for state in at for field in state]).detach()
@@ -98,17 +99,8 @@ def test_an_overflow_is_infinite_and_no_error() -> None:
         made.cells[0].weight_hh.copy_(1e60 * torch.eye(4).double())  # infinite in float32
     norms = gradient_norms(made, torch.rand(9, 2, 3))
     assert np.isinf(norms).any()
-    assert growth(norms) is None
+    assert growth(norms, range(len(norms))) is None
     assert json.dumps(summarize_flow([norms]))
-
-
-def test_growth() -> None:
-    lags = np.arange(10.0)[:, None]
-    assert growth(0.7**lags) == pytest.approx(0.7)
-    kink = np.where(lags == 0, 1.0, 0.1 * 0.9**lags)
-    assert growth(kink) == pytest.approx(0.9)
-    assert growth(np.where(lags == 0, 1.0, 0.0)) == 0.0
-    assert growth(np.where(lags == 3, np.inf, 1.0)) is None
 
 
 def test_summary_of_the_flow() -> None:
@@ -127,11 +119,14 @@ def test_summary_of_the_flow() -> None:
 
 def test_variants_have_one_hidden_size_and_the_rules_across_layers_a_plain_partner() -> None:
     sizes = {name: Reader(name, TASKS["adding"], 6) for name in VARIANTS}
+    matched = sizes.pop("lstm_matched")
     assert {cell.hidden_size for reader in sizes.values() for cell in reader.stack.cells} == {6}
     parameters = {name: sum(p.numel() for p in reader.parameters()) for name, reader in sizes.items()}
     one_layer = 6 * (2 + 6 + 1) + 7
     assert {parameters[name] for name in ("tanh", "relu", "identity", "residual_time")} == {one_layer}
     assert parameters["lstm"] == 4 * (one_layer - 7) + 7 and parameters["gru"] == 3 * (one_layer - 7) + 7
+    assert parameters["gru_reset_after"] == parameters["gru"] + 6  # a bias of the candidate more
+    assert matched.stack.cells[0].hidden_size == 5  # 4 x 5 x 8 = 160 are nearest to 3 x 6 x 9 = 162
     assert {len(sizes[name].stack.cells) for name in ("tanh_2", "residual", "highway")} == {2}
     assert all(isinstance(VARIANTS[name].params(2, 6), ModelParams) for name in VARIANTS)
 

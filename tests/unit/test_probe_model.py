@@ -11,7 +11,7 @@ from nextword.__main__ import main
 from nextword.config import ContextParams, EmbeddingParams, GradientParams, ModelParams, ProbeParams
 from nextword.models import build_model
 from nextword.probes.gradients import gradient_flow
-from nextword.probes.model import describe_probe, probe_model
+from nextword.probes.model import describe_probe, figures, probe_model
 from nextword.stage import run_stage
 from nextword.text import load_ids
 from nextword.training.artifacts import ModelDescription, load_model, save_model
@@ -35,36 +35,38 @@ def ids(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encode(folder, train=texts, valid=texts[:1], test=texts[1:]).folder
 
 
-def save(folder: Path, ids: Path, tokenizer: str | None = None, **params: object) -> Path:
+def save(folder: Path, ids: Path, tokenizer: str | None = None, seed: int = SEED, **params: object) -> Path:
     """A model as its training leaves it: other weights than those it began with."""
     corpus = load_ids(ids)
     size = {"embedding_size": 6, "hidden_size": 5}
     about = ModelParams.model_validate(size | params)
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     model = build_model(about, corpus.vocab_size, corpus.eos_id)
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.5)
     sha256 = tokenizer or corpus.tokenizer_sha256
-    save_model(model, ModelDescription("mine", about, corpus.vocab_size, corpus.eos_id, sha256, SEED), folder)
+    save_model(model, ModelDescription("mine", about, corpus.vocab_size, corpus.eos_id, sha256, seed), folder)
     return folder
 
 
 def test_recurrent_model(ids: Path, tmp_path: Path) -> None:
     folder, seen = save(tmp_path, ids, kind="lstm"), []
-    state = torch.get_rng_state()
-    report = probe_model(folder, ids, PARAMS, lambda done, of: seen.append((done, of)))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert (report["model"], report["kind"], report["seed"], report["split"]) == ("mine", "lstm", SEED, "test")
-    assert report["left_out"] == {} and report["context"]["num_targets"] > 0
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    report = probe_model([folder], ids, PARAMS, lambda done, of: seen.append((done, of)))
+    assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
+    assert (report["model"], report["kind"], report["split"]) == ("mine", "lstm", "test")
+    (found,) = report["seeds"]
+    assert found["seed"] == SEED
+    assert report["left_out"] == {} and found["context"]["num_targets"] > 0
     assert [row["word"] for row in report["embeddings"]["neighbours"]] == ["war"]
     assert seen == sorted(seen) and seen[-1] == (400, 400) and len(seen) > 10
     torch.manual_seed(SEED)
     test = load_ids(ids)["test"]
     begun = build_model(ModelParams(kind="lstm", embedding_size=6, hidden_size=5), load_ids(ids).vocab_size, 0)
-    assert report["gradients"]["initial"] == gradient_flow(begun, test, PARAMS.gradients, 0)
-    assert report["gradients"]["trained"] == gradient_flow(load_model(folder), test, PARAMS.gradients, 0)
-    assert report["gradients"]["initial"] != report["gradients"]["trained"]
+    assert found["gradients"]["initial"] == gradient_flow(begun, test, PARAMS.gradients, 0)
+    assert found["gradients"]["trained"] == gradient_flow(load_model(folder), test, PARAMS.gradients, 0)
+    assert found["gradients"]["initial"] != found["gradients"]["trained"]
     text = describe_probe(report)
     for part in (
         "mine (kind lstm",
@@ -77,8 +79,29 @@ def test_recurrent_model(ids: Path, tmp_path: Path) -> None:
         assert part in text
 
 
+def test_every_seed_is_measured_as_if_alone(ids: Path, tmp_path: Path) -> None:
+    folders = [save(tmp_path / str(seed), ids, seed=seed, kind="gru") for seed in (3, 8, 4)]
+    report = probe_model(folders, ids, PARAMS)
+    alone = [probe_model([folder], ids, PARAMS) for folder in folders]
+    assert [found["seed"] for found in report["seeds"]] == [3, 8, 4]
+    assert report["seeds"] == [one["seeds"][0] for one in alone]
+    assert report["embeddings"] == alone[0]["embeddings"] != alone[1]["embeddings"]
+    growths = [found["gradients"]["trained"]["stack"]["growth"] for found in report["seeds"]]
+    assert len(set(growths)) == 3 and figures(report)["gradient_growth_trained"] == pytest.approx(sum(growths) / 3)
+    assert [f"seed {seed}) on test" in describe_probe(report) for seed in (3, 8, 4)] == [True] * 3
+
+
+def test_a_figure_that_one_seed_lacks_is_no_mean(ids: Path, tmp_path: Path) -> None:
+    report = probe_model([save(tmp_path / str(seed), ids, seed=seed, kind="rnn") for seed in (3, 8)], ids, PARAMS)
+    tokens = [found["context"]["effective_length"] for found in report["seeds"]]
+    tokens[0]["tokens"], tokens[1]["tokens"] = 4.0, 10.0
+    assert figures(report)["effective_context_tokens"] == 7.0
+    tokens[1]["tokens"] = float("inf")
+    assert "effective_context_tokens" not in figures(report)
+
+
 def test_bound_is_told(ids: Path, tmp_path: Path) -> None:
-    report = probe_model(save(tmp_path, ids, kind="rnn", num_layers=2), ids, PARAMS, split="valid")
+    report = probe_model([save(tmp_path, ids, kind="rnn", num_layers=2)], ids, PARAMS, split="valid")
     text = describe_probe(report)
     assert report["split"] == "valid" and text.count("^lag at the start: holds in 21 checks") == 2
     assert "dc/dc" not in text
@@ -94,22 +117,23 @@ def test_bound_is_told(ids: Path, tmp_path: Path) -> None:
 def test_what_does_not_apply_is_left_out_with_its_reason(
     ids: Path, tmp_path: Path, params: dict[str, object], missing: set[str]
 ) -> None:
-    report = probe_model(save(tmp_path, ids, **params), ids, PARAMS)
+    report = probe_model([save(tmp_path, ids, **params)], ids, PARAMS)
     assert set(report["left_out"]) == missing and all(report["left_out"].values())
-    assert report["gradients"] is None and (report["context"] is None) == ("context" in missing)
+    (found,) = report["seeds"]
+    assert found["gradients"] is None and (found["context"] is None) == ("context" in missing)
     text = describe_probe(report)
     assert "no gradients: " in text and ("no context: " in text) == ("context" in missing)
 
 
 def test_another_tokenizer_is_refused(ids: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trained with another tokenizer than"):
-        probe_model(save(tmp_path, ids, tokenizer="other", kind="rnn"), ids, PARAMS)
+        probe_model([save(tmp_path, ids, tokenizer="other", kind="rnn")], ids, PARAMS)
 
 
 def test_a_missing_file_of_questions_is_an_error_not_a_gap(ids: Path, tmp_path: Path) -> None:
     asked = PARAMS.model_copy(update={"embeddings": EmbeddingParams(analogies=str(tmp_path / "none.txt"))})
     with pytest.raises(ValueError, match=r"none\.txt"):
-        probe_model(save(tmp_path / "model", ids, kind="rnn"), ids, asked)
+        probe_model([save(tmp_path / "model", ids, kind="rnn")], ids, asked)
 
 
 def test_command_line(ids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +148,8 @@ def test_command_line(ids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr()
     assert "mine (kind gru, seed 5) on valid" in printed.out and str(out) in printed.out
     report = json.loads(out.read_text())
-    assert report["gradients"]["trained"]["max_lag"] == 5 and len(report["gradients"]["trained"]["positions"]) == 2
+    trained = report["seeds"][0]["gradients"]["trained"]
+    assert trained["max_lag"] == 5 and len(trained["positions"]) == 2
     assert report["split"] == "valid"
 
 

@@ -72,7 +72,52 @@ def test_verdicts_of_the_likely_figures(comparison: Comparison) -> None:
     assert found["tokens_per_second"] == "supported" and found["tokens_per_second_alone"] == "contradicted"
     assert found["seconds_to_perplexity"] == found["test_perplexity_reset"] == "supported"
     assert found["gap_free_small"] == found["gap_free_large"] == "supported"
-    assert found["gain_batch"] == found["best_epoch"] == found["half_life"] == "undecided"
+    assert found["gain_batch"] == found["best_epoch"] == "undecided"
+    for key in ("half_life", "gradient_growth", "effective_context", "far_context"):
+        assert found[key] == "supported", key
+
+
+def test_memory_is_read_from_paired_seeds(tmp_path: Path) -> None:
+    params = make_params(("lstm", "gru"), seeds=(2, 5, 7))
+    folder = write_reports(tmp_path, params, diverged={"gru": [5]})
+
+    def plant(tree: dict[str, Any]) -> None:
+        for place, seed in enumerate(tree["seeds"]):
+            seed["gradients"]["trained"]["stack"]["half_life"]["tokens"] = (4.0, 99.0, 9.0)[place]
+
+    edit(folder / "probe" / "gru.json", plant)
+
+    def finding(name: str) -> Finding:
+        return of_pair(compare_gru_lstm(read_reports(params, folder)), "lstm", "gru")[name]
+
+    gap = finding("half_life").difference
+    assert gap is not None and gap.seeds == (2, 7) and gap.method == "paired t"  # the diverged seed does not count
+    logs = math.log(9.5 / 4), math.log(9.5 * 1.03**2 / 9)
+    assert gap.mean == pytest.approx(sum(logs) / 2)
+    assert finding("half_life").verdict == "undecided" and finding("gradient_growth").verdict == "supported"
+    assert finding("half_life").sources == ("probe@lstm", "probe@gru")
+
+    def lasts(tree: dict[str, Any]) -> None:
+        tree["seeds"][2]["gradients"]["trained"]["stack"]["half_life"]["tokens"] = None
+
+    edit(folder / "probe" / "lstm.json", lasts)
+    beyond = finding("half_life")
+    assert beyond.verdict == "undecided" and beyond.difference is None and "beyond" in beyond.note
+    assert beyond.a.value is not None and beyond.a.value.mean == math.inf and "up to 48" in beyond.measured
+
+
+def test_memory_tasks_at_equal_parameters(comparison: Comparison) -> None:
+    finding = of_pair(comparison, "lstm_matched", "gru_reset_after")["lag_copy"]
+    assert (finding.a.name, finding.b.name) == ("lstm_matched", "gru_reset_after")
+    assert finding.condition == "equal parameters" and finding.note == "1,300 and 1,300 parameters"
+    plain = of_pair(comparison, "lstm", "gru_reset_after")["lag_copy"]
+    assert plain.a.name == "lstm" and plain.note == "hidden size 32"
+
+
+def test_one_probed_seed_decides_nothing(tmp_path: Path) -> None:
+    found = of_pair(run(tmp_path, ("lstm", "gru"), seeds=(3,)), "lstm", "gru")
+    for key in ("half_life", "gradient_growth", "effective_context", "far_context"):
+        assert found[key].verdict == "undecided" and "one seed" in found[key].note, key
 
 
 @pytest.mark.parametrize(("epoch", "verdict"), [(5, "undecided"), (4, "supported")])
@@ -306,7 +351,8 @@ def test_a_line_a_measurement_with_a_column_a_pair(comparison: Comparison) -> No
     assert texts[4:] == ["supported", "supported", "not tested", "not tested"]
     assert line[6] is not None and line[6].under == "+80,200 (×1.06)"  # noqa: RUF001
     lag = next(row for row in table.rows if row[1] is not None and row[1].text.startswith("longest lag"))
-    assert [cell.text for cell in lag[7:] if cell is not None] == ["–", "–", "–"]  # noqa: RUF001
+    assert [cell.text for cell in lag[2:6] if cell is not None] == ["50.4", "50.4", "80.0", "80.0"]
+    assert [cell.text for cell in lag[6:] if cell is not None] == ["undecided"] * 4
 
 
 def test_a_record_a_measurement_and_pair(comparison: Comparison) -> None:

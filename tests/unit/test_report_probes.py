@@ -13,6 +13,7 @@ from report_fixtures import compare_reports, edit, make_params, write_reports
 
 from nextword.config import NgramParams, Params
 from nextword.config.probes import ExplodingParams, SparsityParams
+from nextword.evaluation.statistics import mean_interval
 from nextword.report import ComparisonResult
 from nextword.report.collect import collect
 from nextword.report.probes.embeddings import shown_models
@@ -104,9 +105,25 @@ def test_gradient_figures_arrive(folder: Path) -> None:
     assert any("nnlm, lstm_both" in note for note in tables(folder)["gradients"].notes)
 
 
+def test_factors_and_bounds_are_of_all_seeds(tmp_path: Path) -> None:
+    params = make_params(("rnn", "lstm"), seeds=(4, 7, 9))
+    reports = collect(params, write_reports(tmp_path, params, diverged={"lstm": [9]}))
+    table = {section.name: section for section in probe_sections(reports)}["gradients"]
+    lstm, rnn = (row(table.table, name) for name in ("lstm", "rnn"))
+    growths = [0.5 ** (1 / (9.5 * 1.03**place)) for place in (0, 1)]  # the third diverged
+    expected = mean_interval(growths)
+    assert expected.low is not None and expected.high is not None
+    limits = f"[{expected.low:.3f}, {expected.high:.3f}]"
+    assert lstm["factor a token, trained"] == f"{expected.mean:.3f} {limits}"
+    assert lstm["half-life, trained"].startswith("9.50 ")  # of the first seed
+    assert rnn["bound holds"] == "yes (0 of 768 above)" and rnn["β_W trained"] == "1.75"
+    trained = [r for r in table.records if r["name"] == "lstm" and r["weights"] == "trained"]
+    assert [r["seed"] for r in trained] == [4, 7, 9] and [r["stack_growth"] for r in trained][:2] == growths
+
+
 def test_a_violated_bound_is_said(folder: Path) -> None:
     def violate(tree: dict[str, Any]) -> None:
-        tree["gradients"]["trained"]["layers"][0]["bound"].update(holds=False, violations=3)
+        tree["seeds"][0]["gradients"]["trained"]["layers"][0]["bound"].update(holds=False, violations=3)
 
     edit(folder / "probe" / "rnn.json", violate)
     assert row(tables(folder)["gradients"], "rnn")["bound holds"] == "no (3 of 256 above)"
@@ -122,7 +139,10 @@ def test_a_violated_bound_is_said(folder: Path) -> None:
     ],
 )
 def test_half_lives_beyond_the_longest_lag(folder: Path, change: dict[str, Any], text: str) -> None:
-    edit(folder / "probe" / "rnn.json", lambda t: t["gradients"]["trained"]["stack"]["half_life"].update(change))
+    edit(
+        folder / "probe" / "rnn.json",
+        lambda t: t["seeds"][0]["gradients"]["trained"]["stack"]["half_life"].update(change),
+    )
     assert row(tables(folder)["gradients"], "rnn")["half-life, trained"] == text
 
 
@@ -157,7 +177,9 @@ def test_context_figures_arrive(folder: Path) -> None:
 
 
 def test_a_model_worse_than_chance_is_not_drawn(folder: Path) -> None:
-    edit(folder / "probe" / "rnn.json", lambda tree: tree["context"]["document"]["nats"].update(mean=1135.0))
+    edit(
+        folder / "probe" / "rnn.json", lambda tree: tree["seeds"][0]["context"]["document"]["nats"].update(mean=1135.0)
+    )
     plots = {plot.name: plot for plot in context_plots(collect(small_params(), folder))}
     drawn = [text.get_text() for text in plots["context"].figure.axes[0].get_legend().get_texts()]
     assert drawn == ["nnlm", "lstm", "gru"] and "left out: rnn." in plots["context"].caption
@@ -206,7 +228,7 @@ def test_window_and_sparsity_figures_arrive(folder: Path) -> None:
 
 
 def spoil_gradients(tree: dict[str, Any]) -> None:
-    for flow in tree["gradients"].values():
+    for flow in tree["seeds"][0]["gradients"].values():
         for norm in (flow["stack"], *(layer[k] for layer in flow["layers"] for k in ("h", "loss_by_weights"))):
             for name in norm["quantiles"]:
                 norm["quantiles"][name] = [1.0, *([None] * (len(norm["lags"]) - 2)), 0.0]
@@ -216,7 +238,7 @@ def spoil_gradients(tree: dict[str, Any]) -> None:
 
 def spoil_context(tree: dict[str, Any]) -> None:
     nothing = {"mean": None, "low": None, "high": None}
-    context = tree["context"]
+    context = tree["seeds"][0]["context"]
     context["document"]["nats"] = nothing
     context["effective_length"].update(tokens=None, low=None, high=None)
     for name in ("truncated", "shuffled", "dropped_frequent", "dropped_rare"):
@@ -255,7 +277,7 @@ def test_infinite_and_absent_figures_make_a_page(folder: Path) -> None:
         path = folder / "probe" / f"{name}.json"
         tree = json.loads(path.read_text(encoding="utf-8"))
         for part, spoil in (("gradients", spoil_gradients), ("context", spoil_context), ("embeddings", spoil_map)):
-            if tree[part] is not None:
+            if (tree if part == "embeddings" else tree["seeds"][0])[part] is not None:
                 edit(path, spoil)
     experiments: dict[str, Callable[[dict[str, Any]], None]] = {
         "memory": spoil_memory, "exploding": spoil_exploding, "window": spoil_window,
@@ -285,9 +307,9 @@ def test_a_missing_report_names_its_stage(folder: Path, missing: str, stage: str
 
 
 def test_a_report_of_another_shape_is_named(folder: Path) -> None:
-    edit(folder / "probe" / "gru.json", lambda tree: tree["gradients"]["trained"].pop("stack"))
+    edit(folder / "probe" / "gru.json", lambda tree: tree["seeds"][0]["gradients"]["trained"].pop("stack"))
     with pytest.raises(
-        ValueError, match=r"gru\.json: gradients.trained.stack: field required; run `dvc repro -f probe@"
+        ValueError, match=r"gru\.json: seeds.0.gradients.trained.stack: field required; run `dvc repro -f probe@"
     ):
         collect(small_params(), folder)
 

@@ -13,13 +13,12 @@ import pytest
 from report_fixtures import ABLATIONS, MAIN, edit, make_params, read_reports, write_reports
 
 from nextword.config import NgramParams, Params
-from nextword.evaluation.statistics import Estimate
+from nextword.evaluation.statistics import Estimate, mean_interval
 from nextword.report.collect import Reports
 from nextword.report.finding import Finding
-from nextword.report.probes.schema import HalfLife
 from nextword.report.provenance import origin, stages_of
 from nextword.report.textbook import textbook_findings, textbook_section, textbook_summary
-from nextword.report.textbook.evidence import Evidence, apart, constant, kept
+from nextword.report.textbook.evidence import Evidence, apart, constant
 from nextword.report.variant_claims import ABLATION
 from nextword.report.variants import compare_variants
 
@@ -150,10 +149,74 @@ def test_every_perplexity_has_the_practical_margin(reports: Reports, findings: l
     assert close.verdict == "undecided"
 
 
+PROBED = (
+    "ngram_context", "rnn_far", "lstm_far", "gru_far", "vanishing_initial", "vanishing_trained", "far_lost",
+    "above_one", "lstm_shortcut", "lstm_vanishing", "gru_vanishing",
+)  # fmt: skip
+"""Findings made of what the probes measured on trained models."""
+
+
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
-    params = make_params(("nnlm", "rnn"), seeds=(3,))
-    finding = found(tmp_path, params, {"rnn": 20.0})["rnn_nnlm"]
-    assert finding.verdict == "undecided" and "one seed" in finding.note
+    by_key = found(tmp_path, make_params(MAIN, seeds=(3,)), {"rnn": 20.0})
+    for key in ("rnn_nnlm", *PROBED):
+        assert by_key[key].verdict == "undecided" and "one seed" in by_key[key].note, key
+
+
+def test_several_seeds_decide(findings: list[Finding]) -> None:
+    verdicts = {finding.key: finding.verdict for finding in findings}
+    assert {key for key in PROBED if verdicts[key] == "undecided"} == set()
+    assert {key for key in PROBED if verdicts[key] == "contradicted"} == {"above_one"}  # its norm falls
+
+
+@pytest.mark.parametrize(
+    ("product", "factor", "supported", "contradicted"),
+    [
+        (0.8, 0.9, {"below_one", "vanishing_initial", "vanishing_trained"}, set()),
+        (0.8, 1.2, set(), {"below_one", "vanishing_initial", "vanishing_trained"}),
+        (1.7, 1.2, {"above_one"}, {"vanishing_initial", "vanishing_trained"}),
+        (1.7, 0.9, {"vanishing_initial", "vanishing_trained"}, {"above_one"}),
+    ],
+)
+def test_a_norm_that_grows_and_one_that_falls(
+    tmp_path: Path, product: float, factor: float, supported: set[str], contradicted: set[str]
+) -> None:
+    params = make_params(("rnn",))
+    folder = write_reports(tmp_path, params)
+
+    def plant(tree: dict[str, Any]) -> None:
+        for place, seed in enumerate(tree["seeds"]):
+            for flow in seed["gradients"].values():
+                flow["stack"]["growth"] = factor + 0.01 * place
+                flow["layers"][0]["bound"].update(beta_W=product + 0.01 * place, beta_h=1.0)
+
+    edit(folder / "probe" / "rnn.json", plant)
+    by_key = {f.key: f for f in textbook_findings(read_reports(params, folder))}
+    keys = ("below_one", "above_one", "vanishing_initial", "vanishing_trained")
+    assert {key for key in keys if by_key[key].verdict == "supported"} == supported
+    assert {key for key in keys if by_key[key].verdict == "contradicted"} == contradicted
+    tested, other = ("below_one", "above_one") if product < 1 else ("above_one", "below_one")
+    assert by_key[tested].a.value == mean_interval([factor + 0.01 * place for place in range(3)])
+    assert f"β_W β_h = {product:.3g}" in by_key[tested].condition and by_key[other].verdict == "not tested"
+
+
+def test_a_seed_beyond_what_was_measured_is_no_number(tmp_path: Path) -> None:
+    params = make_params(("rnn",))
+    folder = write_reports(tmp_path, params)
+
+    def overflow(tree: dict[str, Any]) -> None:
+        tree["seeds"][1]["gradients"]["trained"]["stack"]["growth"] = None
+
+    edit(folder / "probe" / "rnn.json", overflow)
+    finding = {f.key: f for f in textbook_findings(read_reports(params, folder))}["vanishing_trained"]
+    assert finding.verdict == "undecided" and finding.difference is None and "beyond" in finding.note
+
+
+def test_seeds_that_diverged_are_not_probed(tmp_path: Path) -> None:
+    params = make_params(("rnn", "lstm"))
+    reports = read_reports(params, write_reports(tmp_path, params, {"rnn": [0, 2]}))
+    by_key = {finding.key: finding for finding in textbook_findings(reports)}
+    assert by_key["vanishing_trained"].verdict == "undecided" and "one seed" in by_key["vanishing_trained"].note
+    assert by_key["lstm_vanishing"].verdict == "undecided" and by_key["lstm_shortcut"].verdict == "supported"
 
 
 def test_claims_about_missing_models_are_not_tested(tmp_path: Path) -> None:
@@ -182,7 +245,7 @@ def test_a_violated_bound_contradicts(tmp_path: Path) -> None:
     folder = write_reports(tmp_path, params)
 
     def violate(tree: dict[str, Any]) -> None:
-        tree["gradients"]["trained"]["layers"][0]["bound"]["violations"] = 1
+        tree["seeds"][1]["gradients"]["trained"]["layers"][0]["bound"]["violations"] = 1
 
     edit(folder / "probe" / "rnn.json", violate)
     by_key = {f.key: f for f in textbook_findings(read_reports(params, folder))}
@@ -206,14 +269,6 @@ def test_apart_is_newcombes_interval() -> None:
     assert apart(None, other) is None
     without = apart(Estimate(1.0, None, None, 1), constant(0.5))
     assert without is not None and without.low is None and without.mean == 0.5
-
-
-def test_kept_is_the_share_left_after_a_token() -> None:
-    half = HalfLife(
-        status="falls", tokens=3.0, low=2.0, high=None, halving_tokens=1.0, halving_low=0.5, halving_high=None
-    )
-    assert kept(half) == Estimate(0.5, 0.25, 1.0, 1)
-    assert kept(None) is None
 
 
 def test_models_are_chosen_as_the_comparison_names_them(reports: Reports) -> None:

@@ -7,7 +7,7 @@ import pytest
 from nextword.config import ModelParams, SizeParams, load_params
 from nextword.models import build_model
 from nextword.models.cells import CELLS
-from nextword.models.sizes import TOLERANCE, hidden_parameters, matched_size
+from nextword.models.sizes import TOLERANCE, hidden_parameters, matched_size, nearest_size
 
 
 def match(kind: str, size: int, **settings: int | str | bool) -> ModelParams:
@@ -37,6 +37,13 @@ def test_no_other_size_is_nearer(layers: int, connection: str) -> None:
 
     found = matched_size(params)
     assert off(found) == min(off(size) for size in range(1, 160))
+
+
+def test_the_nearest_size_is_found_where_none_matches() -> None:
+    params = ModelParams(kind="lstm", embedding_size=4, tie_weights=False)
+    counts = {size: 4 * size * (4 + size + 1) for size in (26, 27, 28)}
+    for wanted, nearest in ((counts[27] + 100, 27), (counts[28] - 100, 28), (1, 1)):
+        assert nearest_size(params, wanted) == nearest
 
 
 def test_counted_parameters_are_those_of_the_built_model() -> None:

@@ -34,7 +34,7 @@ def _probe(given: argparse.Namespace) -> None:
 
     params = ProbeParams() if given.params is None else load_params(given.params).probe
     with progress_bar("probe") as progress:
-        report: dict[str, Any] = probe_model(given.model, given.ids, params, progress, given.split)
+        report: dict[str, Any] = probe_model([given.model], given.ids, params, progress, given.split)
     print(describe_probe(report))
     if given.out is not None:
         write_json(given.out, finite(report))

@@ -57,7 +57,7 @@ class EmbeddingParams(Section):
 
 
 class ProbeParams(Section):
-    """What stage ``probe@MODEL`` measures on a trained model."""
+    """What stage ``probe@MODEL`` measures on a trained model: gradients and context on every seed."""
 
     seed: Seed = 0
     """Of the positions and targets drawn."""

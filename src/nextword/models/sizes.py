@@ -26,6 +26,23 @@ def matched_size(params: ModelParams) -> int:
     """
     assert params.match is not None
     wanted = hidden_parameters(params.model_copy(update=params.match.model_dump()))
+    found = nearest_size(params, wanted)
+    excess = hidden_parameters(params.model_copy(update={"hidden_size": found})) - wanted
+    if abs(excess) > TOLERANCE * wanted:
+        raise ValueError(
+            f"no hidden size has the {wanted:,} parameters of match {params.match.kind} {params.match.hidden_size} "
+            f"within {TOLERANCE:.0%}; the nearest is {found}, with {wanted + excess:,}: match a larger size"
+        )
+    if "hidden_size" in params.model_fields_set and params.hidden_size != found:
+        raise ValueError(f"match gives hidden_size {found}, not {params.hidden_size}; leave hidden_size out")
+    return found
+
+
+def nearest_size(params: ModelParams, wanted: int) -> int:
+    """The hidden size with which ``params`` comes nearest to ``wanted`` parameters outside embedding and output layer.
+
+    The smaller one where two are as near.
+    """
     # Recurrent layers have c + b H + a H^2 parameters: three counts tell all.
     one, two, three = (_recurrent(params, size) for size in (1, 2, 3))
     a = (three - 2 * two + one) // 2
@@ -39,15 +56,7 @@ def matched_size(params: ModelParams) -> int:
     # Where the size is the embedding's nothing need be projected: the count falls there.
     even = hidden_parameters(params.model_copy(update={"hidden_size": params.embedding_size})) - wanted
     sizes = {size: excess(size) for size in (high, max(1, high - 1))} | {params.embedding_size: even}
-    found = min(sizes, key=lambda size: (abs(sizes[size]), size))
-    if abs(sizes[found]) > TOLERANCE * wanted:
-        raise ValueError(
-            f"no hidden size has the {wanted:,} parameters of match {params.match.kind} {params.match.hidden_size} "
-            f"within {TOLERANCE:.0%}; the nearest is {found}, with {wanted + sizes[found]:,}: match a larger size"
-        )
-    if "hidden_size" in params.model_fields_set and params.hidden_size != found:
-        raise ValueError(f"match gives hidden_size {found}, not {params.hidden_size}; leave hidden_size out")
-    return found
+    return min(sizes, key=lambda size: (abs(sizes[size]), size))
 
 
 def _recurrent(params: ModelParams, size: int) -> int:

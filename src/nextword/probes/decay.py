@@ -30,7 +30,7 @@ def summarize(norms_LP: NDArray[np.float64], lags: Sequence[int]) -> dict[str, A
 
     Returns:
         ``lags``, ``positions`` (how many), ``mean``, ``sd`` (None for one position), ``quantiles`` by name, ``low`` and
-        ``high`` of the median, each a list by lag; ``half_life`` as :func:`half_life`.
+        ``high`` of the median, each a list by lag; ``half_life`` as :func:`half_life`; ``growth`` as :func:`growth`.
     """
     count = norms_LP.shape[1]
     with np.errstate(invalid="ignore", over="ignore"):
@@ -44,6 +44,7 @@ def summarize(norms_LP: NDArray[np.float64], lags: Sequence[int]) -> dict[str, A
             "low": np.quantile(resampled, PERCENTILES[0], axis=1).tolist(),
             "high": np.quantile(resampled, PERCENTILES[1], axis=1).tolist(),
             "half_life": half_life(norms_LP, lags),
+            "growth": growth(norms_LP, lags),
         }
 
 
@@ -85,6 +86,31 @@ def half_life(norms_LP: NDArray[np.float64], lags: Sequence[int]) -> dict[str, A
         "halving_low": _or_none(halving_low),
         "halving_high": _or_none(halving_high),
     }
+
+
+def growth(norms_LP: NDArray[np.float64], lags: Sequence[int]) -> float | None:
+    """Factor of a norm from one token to the next, by least squares on the log of its median from the second lag on.
+
+    Below 1 it falls, above 1 it grows. What happens in the first step alone (an LSTM's output gate and tanh) decides
+    many a half-life; this is how it goes on.
+
+    Args:
+        norms_LP: not negative; may be infinite.
+        lags: in tokens, ascending, the first one 0; where there are but two, both count.
+
+    Returns:
+        0 where the norm is 0, None where it is infinite.
+
+    >>> round(growth(np.array([[1.0], [0.1], [0.2], [0.8]]), [0, 1, 2, 4]), 6)
+    2.0
+    """
+    median = np.median(norms_LP, axis=1)
+    if not np.isfinite(median).all():
+        return None
+    above = np.flatnonzero(median)[1 if len(lags) > 2 else 0 :]
+    if len(above) < 2:
+        return 0.0
+    return math.exp(np.polyfit(np.asarray(lags)[above], np.log(median[above]), 1)[0])
 
 
 def _logs(norms_LP: NDArray[np.float64]) -> NDArray[np.float64]:

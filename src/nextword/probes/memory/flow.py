@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nextword.evaluation.statistics import mean_interval
 from nextword.models.stack import RecurrentStack
-from nextword.probes.decay import LARGEST_LOG, half_life
+from nextword.probes.decay import LARGEST_LOG, growth, half_life
 from nextword.probes.jacobians import Norms, Quantity, chain_norms, unroll
 from nextword.probes.tangents import fields_of
 
@@ -35,26 +35,6 @@ def gradient_norms(stack: RecurrentStack, x_TBI: Tensor) -> Norms:
     return chain_norms(stack, run, [wanted], range(len(x_TBI)), lambda done, of: None)[0]
 
 
-def growth(norms: Norms) -> float | None:
-    """Factor of the norm from one step to the next, by least squares on the median log-norm from lag 1 on.
-
-    What happens at lag 1 alone (an LSTM's output gate and tanh) decides many a half-life; this is how it goes on.
-
-    Args:
-        norms: (L, B), lag 0 first.
-
-    Returns:
-        0 where the norm is 0, None where it is infinite.
-    """
-    median = np.median(norms, axis=1)
-    if not np.isfinite(median).all():
-        return None
-    lags = np.flatnonzero(median)[1:]
-    if len(lags) < 2:
-        return 0.0
-    return math.exp(np.polyfit(lags, np.log(median[lags]), 1)[0])
-
-
 def summarize_flow(norms_by_seed: list[Norms]) -> dict[str, Any]:
     """The curve to draw, over all sequences of all seeds, and the numbers that stand for it.
 
@@ -63,12 +43,13 @@ def summarize_flow(norms_by_seed: list[Norms]) -> dict[str, Any]:
 
     Returns:
         ``median``, ``low`` and ``high`` (quantiles 10% and 90%) by lag from 0 on; ``num_sequences``; ``half_life``, see
-        :func:`nextword.probes.decay.half_life`; ``growth``, see :func:`growth`: ``by_seed``, and the geometric ``mean``
-        with ``low`` and ``high`` (t-interval of the logarithm) of the seeds that have one above 0.
+        :func:`nextword.probes.decay.half_life`; ``growth``, see :func:`nextword.probes.decay.growth`: ``by_seed``, and
+        the geometric ``mean`` with ``low`` and ``high`` (t-interval of the logarithm) of the seeds that have one above
+        0.
     """
     pooled = np.concatenate(norms_by_seed, axis=1)
     low, median, high = np.quantile(pooled, [0.1, 0.5, 0.9], axis=1, method="nearest").tolist()
-    growths = [growth(norms) for norms in norms_by_seed]
+    growths = [growth(norms, range(len(norms))) for norms in norms_by_seed]
     logs = [math.log(value) for value in growths if value]
     estimate = mean_interval(logs) if logs else None
     limits = {key: getattr(estimate, key, None) for key in ("mean", "low", "high")}

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from nextword.config import ModelParams
 from nextword.report.collect import Neural, Reports
-from nextword.report.finding import Claim, Finding, Reading, Scale, counted, over_seeds
+from nextword.report.finding import Claim, Finding, Reading, Scale, counted
+from nextword.report.probes.seeds import Values, decide
 from nextword.report.tables import number
 
 ALIKE = 0.01
 """Largest share by which numbers of parameters, and what follows from them, may differ where they were made equal."""
 EQUAL_SIZE, EQUAL_PARAMETERS = "equal hidden size", "equal parameters"
-
-Values = Mapping[int, float]
-"""By finished seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +41,7 @@ class Pair:
 
     @property
     def networks(self) -> tuple[str, str]:
-        """Of the two in the reports of the experiments ``capacity`` and ``throughput``."""
+        """Of the two in the reports of the experiments ``memory``, ``capacity`` and ``throughput``."""
         return "lstm_matched" if self.matched else "lstm", self.gru.train.kind
 
     @property
@@ -114,9 +112,7 @@ class Pair:
         """A number a seed of whatever the two sides are."""
         a, b = zip(names, sides, strict=True)
         confidence = self.reports.params.compare.confidence
-        finding = over_seeds(
-            key, claim, measured, a, b, reading, scale, margin=margin, step=step, confidence=confidence
-        )
+        finding = decide(key, claim, measured, a, b, reading, scale, margin=margin, step=step, confidence=confidence)
         note = f"{' and '.join(lost)}: every seed diverged" if lost else finding.note
         return replace(finding, condition=self.condition, sources=stages, note=note, form=_short)
 

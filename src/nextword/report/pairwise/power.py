@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
 
-from nextword.evaluation.statistics import Difference, Estimate
 from nextword.report.claims import EXPRESSIVE_POWER, MEMORY, OVERFITTING
-from nextword.report.collect import Neural
+from nextword.report.collect import Neural, Reports
 from nextword.report.crossed import perplexity_finding
-from nextword.report.finding import Finding, Side
+from nextword.report.finding import Finding
 from nextword.report.pairwise.pair import Pair
 from nextword.report.probes.networks import RealText
-from nextword.report.probes.schema import EffectiveLength, HalfLife
-from nextword.report.tables import INFINITE, count
+from nextword.report.probes.schema import Context, Gradients
+from nextword.report.probes.seeds import (
+    Values,
+    contexts_by_seed,
+    far_worth,
+    figures,
+    gradients_by_seed,
+    stack_growth,
+)
+from nextword.report.tables import count
+
+Part = TypeVar("Part")
 
 
 def capacity_findings(pair: Pair) -> Iterator[Finding]:
@@ -69,28 +79,53 @@ def _bits(pair: Pair, network: str, field: str) -> dict[int, float]:
 
 
 def memory_findings(pair: Pair) -> Iterator[Finding]:
-    """Longest lag solved of each memory task, gradient half-life and effective context on test."""
-    if not pair.matched:
-        yield from _tasks(pair)
-    stages = pair.stages("probe")
-    probes = [pair.reports.probes.models[name] for name in pair.names]
-    flows = [probe.gradients.trained for probe in probes if probe.gradients]
-    if len(flows) == 2:
-        lives = [_half_life(flow.stack.half_life) for flow in flows]
-        note = f"{INFINITE}: not within {flows[0].max_lag} tokens" if _beyond(lives) else ""
-        measured = "gradient half-life, tokens after which its norm has halved, on test"
-        yield _one_seed(pair, "half_life", measured, lives, stages, note)
-    contexts = [probe.context for probe in probes if probe.context]
-    if len(contexts) == 2:
-        lengths = [_effective(context.effective_length) for context in contexts]
-        tolerance = f"{contexts[0].effective_length.tolerance:.0%}"
-        measured = f"context used, tokens, to within {tolerance} of the loss, on test"
-        note = f"{INFINITE}: more than {max(contexts[0].lengths)}" if _beyond(lengths) else ""
-        yield _one_seed(pair, "effective_context", measured, lengths, stages, note)
+    """Longest lag solved of each memory task; gradient flow and context used on test, by seed of the trained models."""
+    yield from _tasks(pair)
+    yield from _gradients(pair)
+    yield from _contexts(pair)
 
 
-def _beyond(values: Sequence[Estimate]) -> bool:
-    return any(math.isinf(value.mean) for value in values)
+def _gradients(pair: Pair) -> Iterator[Finding]:
+    def by_seed(figure: Callable[[Gradients], float | None]) -> Callable[[Neural], Values]:
+        return lambda model: figures(gradients_by_seed(pair.reports, model.name), figure)
+
+    longest = max((found.trained.max_lag for found in _parts(pair, gradients_by_seed)), default=0)
+    yield from pair.by_seed(
+        "half_life", MEMORY,
+        f"gradient half-life, tokens after which its norm has halved, on test (measured up to {longest})",
+        by_seed(lambda found: _logarithm(found.trained.stack.half_life.tokens)), "higher", "ratio",
+        *pair.stages("probe"),
+    )  # fmt: skip
+    yield from pair.by_seed(
+        "gradient_growth", MEMORY, "factor of the gradient's norm a token more, after the first step, on test",
+        by_seed(stack_growth), "higher", "difference", *pair.stages("probe"),
+    )  # fmt: skip
+
+
+def _contexts(pair: Pair) -> Iterator[Finding]:
+    def by_seed(figure: Callable[[Context], float | None]) -> Callable[[Neural], Values]:
+        return lambda model: figures(contexts_by_seed(pair.reports, model.name), figure)
+
+    found = _parts(pair, contexts_by_seed)
+    longest = max((length for context in found for length in context.lengths), default=0)
+    tolerance = max((context.effective_length.tolerance for context in found), default=0.0)
+    yield from pair.by_seed(
+        "effective_context", MEMORY,
+        f"context used, tokens, to within {tolerance:.0%} of the loss, on test (measured up to {longest})",
+        by_seed(lambda context: _logarithm(context.effective_length.tokens)), "higher", "ratio", *pair.stages("probe"),
+    )  # fmt: skip
+    yield from pair.by_seed(
+        "far_context", MEMORY, f"nats a target that the words beyond the last {longest} are worth, on test",
+        by_seed(far_worth), "higher", "difference", *pair.stages("probe"),
+    )  # fmt: skip
+
+
+def _parts(pair: Pair, of: Callable[[Reports, str], dict[int, Part]]) -> list[Part]:
+    return [part for name in pair.names for part in of(pair.reports, name).values()]
+
+
+def _logarithm(value: float | None) -> float | None:
+    return None if value is None else math.log(value)
 
 
 def _tasks(pair: Pair) -> Iterator[Finding]:
@@ -98,8 +133,7 @@ def _tasks(pair: Pair) -> Iterator[Finding]:
 
     The lags tried are steps of a ladder: only what is more than its largest step apart is called further.
     """
-    memory = pair.reports.probes.memory
-    names = ("lstm", pair.gru.train.kind)
+    memory, names = pair.reports.probes.memory, pair.networks
     floor = min(memory.lags) / 2.0
     ladder = sorted((floor, *memory.lags))
     step = max(math.log(high / low) for low, high in pairwise(ladder))
@@ -113,38 +147,13 @@ def _tasks(pair: Pair) -> Iterator[Finding]:
             }
             for name in names
         ]
-        measured = f"longest lag solved, task {task.replace('_', ' ')} (hidden size {memory.hidden_size})"
-        yield pair.seeds(
+        measured = f"longest lag solved, task {task.replace('_', ' ')}"
+        finding = pair.seeds(
             f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", margin=step, step=step
-        )
-
-
-def _half_life(found: HalfLife) -> Estimate:
-    """Infinite where the norm does not come down to half within the lags."""
-    if found.tokens is None:
-        return Estimate(math.inf, None, None, 1)
-    return Estimate(found.tokens, found.low, found.high, 1)
-
-
-def _effective(found: EffectiveLength) -> Estimate:
-    if found.tokens is None:
-        return Estimate(math.inf, None, None, 1)
-    return Estimate(found.tokens, found.low, found.high, 1)
-
-
-def _one_seed(
-    pair: Pair, key: str, measured: str, values: list[Estimate], stages: tuple[str, ...], note: str
-) -> Finding:
-    """What is probed on one seed of each decides nothing: its interval is over positions of the text alone."""
-    a, b = values
-    finite = all(0.0 < value.mean < math.inf for value in values)
-    gap = Difference(math.log(a.mean / b.mean), None, None, "none") if finite else None
-    notes = "; ".join(filter(None, ("one seed of each is probed", note)))
-    one, other = (Side(name, value) for name, value in zip(pair.names, values, strict=True))
-    return Finding(
-        key, MEMORY, measured, one, other, "higher", "ratio", gap, "undecided", condition=pair.condition, note=notes,
-        sources=stages,
-    )  # fmt: skip
+        )  # fmt: skip
+        sizes = " and ".join(count(found.variants[name].num_parameters) for name in names)
+        like = f"{sizes} parameters" if pair.matched else f"hidden size {memory.hidden_size}"
+        yield replace(finding, note="; ".join(filter(None, (like, finding.note))))
 
 
 # ----------------------------------------------------------------------------------------- overfitting

@@ -34,7 +34,8 @@ def context_sentence(models: dict[str, ProbeFile], names: tuple[str, ...]) -> st
     parts = [f"{name} {_effective(c).text}" for name, c in found.items()]
     tolerance = next(iter(found.values())).effective_length.tolerance
     return (
-        f"Effective context length in tokens (loss within {tolerance:.0%} of that with all of it): {'; '.join(parts)}."
+        f"Effective context length in tokens, first seed (loss within {tolerance:.0%} of that with all of it): "
+        f"{'; '.join(parts)}."
     )
 
 
@@ -86,7 +87,8 @@ def _notes(models: dict[str, ProbeFile], middle: int | None) -> tuple[str, ...]:
     notes = [
         f"The same {' or '.join(map(count, targets))} random targets of {probe.split}, each at least "
         f"{max(context.lengths)} tokens into its document, under every condition; first seed. Changes are in nats a "
-        "target; [low, high] is the 95% percentile interval of a paired bootstrap over targets.",
+        "target; [low, high] is the 95% percentile interval of a paired bootstrap over targets. The other seeds, which "
+        "claims are decided on too, are in the data files.",
         "Last n alone: the model starts anew n tokens before the target; against the whole document before it. "
         "Effective length: the number of tokens from which that loss is within "
         f"{context.effective_length.tolerance:.1%} of the loss with the whole document, between two lengths on a "
@@ -103,12 +105,12 @@ def _notes(models: dict[str, ProbeFile], middle: int | None) -> tuple[str, ...]:
 
 
 def _records(models: dict[str, ProbeFile]) -> list[dict[str, Any]]:
-    """One record a model, treatment and length."""
+    """One record a model, seed, treatment and length."""
     records: list[dict[str, Any]] = []
-    for name, probe in models.items():
-        if (context := probe.context) is None:
+    for name, one in ((name, one) for name, probe in models.items() for one in probe.seeds):
+        if (context := one.context) is None:
             continue
-        head = {"name": name, "kind": probe.kind, "seed": probe.seed, "num_targets": context.num_targets}
+        head = {"name": name, "kind": models[name].kind, "seed": one.seed, "num_targets": context.num_targets}
         head |= flat_interval("document_nats", context.document.nats) | _flat_effective(context.effective_length)
         for treatment in ("truncated", *TREATMENTS):
             records += [

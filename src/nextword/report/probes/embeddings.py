@@ -61,7 +61,7 @@ def _nearest(found: Embeddings) -> dict[str, str]:
 
 def _neighbour_records(models: dict[str, ProbeFile]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "kind": probe.kind, "seed": probe.seed, "word": row.word}
+        {"name": name, "kind": probe.kind, "seed": probe.seeds[0].seed, "word": row.word}
         | {"rank": rank, "neighbour": neighbour.word, "cosine": neighbour.cosine}
         for name, probe in models.items()
         for row in probe.embeddings.neighbours

@@ -92,8 +92,9 @@ def _lag_notes(report: MemoryFile) -> tuple[str, ...]:
         f"The longest lag that all {len(report.seeds)} seeds solved, of {', '.join(map(str, report.lags))}; below it "
         "how many seeds solved the next one, with Wilson's 95% interval (Wilson 1927). A lag counts as solved where "
         "all shorter ones are. Bold: the longest of a task.",
-        f"The same budget for each network: H = {report.hidden_size} in every layer, {report.steps} updates a lag and "
-        f"seed with {report.batch_size} fresh sequences each (fewer where the lag is solved before), Adam with clipped "
+        f"The same budget for each network: H = {report.hidden_size} in every layer (for one LSTM, the H with which it "
+        f"has about the GRU's number of parameters), {report.steps} updates a lag and seed with {report.batch_size} "
+        "fresh sequences each (fewer where the lag is solved before), Adam with clipped "
         f"gradients, learning rates {rates} tried with the first seed and the one that got furthest taken for all.",
         f"Solved: {chances} (the best answer without memory). Copy, adding problem and temporal order are of "
         "Hochreiter & Schmidhuber (1997), the last two as in Le, Jaitly & Hinton (2015) and Pascanu, Mikolov & "
@@ -151,7 +152,8 @@ def _cure_notes(report: MemoryFile) -> tuple[str, ...]:
         "Half-life: steps back to half of the norm at lag 0; halves in: steps in which it halves on average after "
         "the first one; both with the 95% percentile interval over resampled sequences. Growth: factor of the norm "
         "from one step to the next by least squares, mean over seeds with the 95% t-interval; below 1 it vanishes, "
-        f"above 1 it explodes. {len(report.seeds)} seeds; equal hidden size, so the numbers of parameters differ.",
+        f"above 1 it explodes. {len(report.seeds)} seeds; equal hidden size but for one LSTM, so the numbers of "
+        "parameters differ.",
         "Cures of the notes: ReLU; an identity recurrent matrix (Le, Jaitly & Hinton 2015); a residual through time, "
         "h_t = F(h_{t-1}, x_t) + h_{t-1}; residual and highway connections across two layers, beside a plain "
         "stack of two; LSTM and GRU.",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from nextword.report.schema import Report
 
@@ -65,6 +67,8 @@ class Norm(Report):
     positions: int
     quantiles: dict[str, Curve]
     half_life: HalfLife
+    growth: float | None
+    """Factor a token after the first; ``null`` is infinite."""
 
 
 class Bound(Report):
@@ -231,15 +235,32 @@ class Embeddings(Report):
     map: WordMap
 
 
+class SeedProbe(Report):
+    """What was measured on one seed."""
+
+    seed: int
+    gradients: Gradients | None
+    context: Context | None
+
+
 class ProbeFile(Report):
     """``reports/probe/NAME.json``."""
 
     model: str
     kind: str
-    seed: int
     split: str
-    gradients: Gradients | None
-    context: Context | None
+    seeds: Annotated[tuple[SeedProbe, ...], Field(min_length=1)]
     embeddings: Embeddings
+    """Of the first seed."""
     left_out: dict[str, str]
     """Why a part is ``null``."""
+
+    @property
+    def gradients(self) -> Gradients | None:
+        """Of the first seed, whose curves are shown."""
+        return self.seeds[0].gradients
+
+    @property
+    def context(self) -> Context | None:
+        """Of the first seed."""
+        return self.seeds[0].context

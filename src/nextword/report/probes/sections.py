@@ -25,7 +25,7 @@ def probe_sections(reports: Reports) -> list[Section]:
         "capacity": capacity_sections(probes.capacity, confidence),
         "sparsity": [sparsity_section(probes.sparsity)],
         "window": [window_section(probes.window)],
-        "probe@*": [gradient_section(probes.models)],
+        "probe@*": [gradient_section(reports)],
         "exploding": [exploding_section(probes.exploding)],
         "memory": memory_sections(probes.memory),
     }

@@ -6,6 +6,7 @@ Shapes: S seeds, D blocks of test (documents, or parts of them), N targets of te
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +17,10 @@ from nextword.evaluation.bootstrap import Crossed, block_sums, crossed_differenc
 from nextword.evaluation.statistics import Difference, Estimate
 from nextword.report.collect import Reports
 from nextword.report.crossed import edges_of, perplexity_finding
-from nextword.report.finding import Claim, Finding, Reading, Side, counted, judge, not_tested
+from nextword.report.finding import Claim, Finding, Reading, Scale, Side, counted, judge, not_tested
 from nextword.report.leaderboard import best_ngram
-from nextword.report.probes.schema import HalfLife, Interval, ProbeFile
+from nextword.report.probes.schema import Context, Gradients, Interval, ProbeFile
+from nextword.report.probes.seeds import Values, contexts_by_seed, decide, gradients_by_seed
 from nextword.report.schema import Protocol
 from nextword.report.tables import number
 
@@ -174,6 +176,27 @@ class Evidence:
         """Of a model; None where there is none."""
         return None if name is None else self.reports.probes.models.get(name)
 
+    def gradients(self, name: str | None) -> dict[int, Gradients]:
+        """By finished seed of a model; empty where there is none, or it carries no state."""
+        return {} if name is None else gradients_by_seed(self.reports, name)
+
+    def contexts(self, name: str | None) -> dict[int, Context]:
+        """By finished seed of a model; empty where there is none, or it is not read from left to right."""
+        return {} if name is None else contexts_by_seed(self.reports, name)
+
+    def by_seed(
+        self, key: str, claim: Claim, what: str, a: tuple[str, Values], b: tuple[str, Values | float], reading: Reading,
+        sources: tuple[str, ...], *, scale: Scale = "difference", condition: str = "", note: str = "",
+    ) -> Finding:  # fmt: skip
+        """What the probes found by seed, against another or against a number that is known."""
+        name, other = b
+        known = other if isinstance(other, Mapping) else dict.fromkeys(a[1], other)
+        found = decide(key, claim, what, a, (name, known), reading, scale, confidence=self.confidence)
+        return replace(
+            found, condition=condition, note="; ".join(filter(None, (note, found.note))), sources=sources,
+            form=lambda value: number(value, 3),
+        )  # fmt: skip
+
 
 def exact(
     key: str, claim: Claim, what: str, a: tuple[str, float], b: tuple[str, float], reading: Reading,
@@ -243,14 +266,3 @@ def apart(a: Estimate | None, b: Estimate | None) -> Difference | None:
         return Difference(gap, None, None, "none")
     low, high = math.hypot(a.mean - a.low, b.high - b.mean), math.hypot(a.high - a.mean, b.mean - b.low)
     return Difference(gap, gap - low, gap + high, "MOVER")
-
-
-def kept(found: HalfLife | None) -> Estimate | None:
-    """Share of a gradient's norm that is left after one token more, beyond the first step; 1 where it does not fall."""
-    if found is None:
-        return None
-
-    def left(tokens: float | None) -> float:
-        return 1.0 if tokens is None else 0.5 ** (1.0 / tokens)
-
-    return Estimate(left(found.halving_tokens), left(found.halving_low), left(found.halving_high), 1)

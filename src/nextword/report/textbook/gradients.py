@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
 
 from nextword.evaluation.statistics import Estimate
 from nextword.report.finding import Claim, Finding, Reading, Side, not_tested
-from nextword.report.probes.schema import Bound
+from nextword.report.probes.schema import Flow, Gradients
+from nextword.report.probes.seeds import figures
 from nextword.report.tables import count, number
 from nextword.report.textbook.evidence import (
     Evidence,
-    apart,
-    constant,
     exact,
-    kept,
     lacking,
     measured,
 )
@@ -73,7 +71,10 @@ CURES: dict[str, tuple[str, Claim]] = {
 }  # fmt: skip
 """By network of the memory stage: the one without the cure, and what the notes say."""
 CROSSED = "memory tasks, crossed with seeds"
-WEIGHTS: dict[Literal["initial", "trained"], str] = {"initial": "at the start", "trained": "trained"}
+Weights = Literal["initial", "trained"]
+WEIGHTS: dict[Weights, str] = {"initial": "at the start", "trained": "trained"}
+"""With which weights a gradient was measured, in words."""
+TOKEN_MORE = "factor of the norm of d h_t / d h_k a token more, after the first"
 
 
 def gradient_findings(evidence: Evidence) -> Iterator[Finding]:
@@ -143,38 +144,39 @@ def _late(evidence: Evidence) -> Finding:
 
 def _vanishing(evidence: Evidence) -> Iterator[Finding]:
     name = evidence.rnn
-    probe = evidence.probe(name)
-    if probe is None or probe.gradients is None or name is None:
+    found = evidence.gradients(name)
+    if not found or name is None:
         yield not_tested("vanishing", VANISHING, lacking(name))
         return
-    for key, weights, flow in (
-        ("initial", "at the start", probe.gradients.initial), ("trained", "trained", probe.gradients.trained),
-    ):  # fmt: skip
-        value = kept(flow.stack.half_life)
-        yield measured(
-            f"vanishing_{key}", VANISHING, "share of the norm of d h_t / d h_k that a token more leaves",
-            Side(name, value), Side("no change", constant(1.0)), "lower", apart(value, constant(1.0)),
-            (f"probe@{name}",), condition=f"{weights}, one seed",
+    for weights, words in WEIGHTS.items():
+        yield evidence.by_seed(
+            f"vanishing_{weights}", VANISHING, TOKEN_MORE, (name, _growths(found, weights)), ("no change", 1.0),
+            "lower", (f"probe@{name}",), condition=words,
         )  # fmt: skip
-    longest = probe.gradients.trained.max_lag
-    found = probe.gradients.trained.layers[-1].loss_by_weights.half_life
-    if found.tokens is None or found.low is None:
-        yield not_tested("far_lost", FAR_LOST, f"the gradient does not fall to half within {longest} tokens")
-        return
-    half = Estimate(found.tokens, found.low, math.inf if found.high is None else found.high, 1)
-    bptt = constant(float(evidence.reports.params.train.bptt))
-    yield measured(
-        "far_lost", FAR_LOST, "tokens after which a word's share of dE/dW is half", Side(name, half),
-        Side("tokens that training looks back", bptt), "lower", apart(half, bptt), (f"probe@{name}",),
-        condition="trained, one seed",
+    halves = figures(found, lambda one: one.trained.layers[-1].loss_by_weights.half_life.tokens)
+    yield evidence.by_seed(
+        "far_lost", FAR_LOST, "tokens after which a word's share of dE/dW is half",
+        (name, {seed: math.log(tokens) for seed, tokens in halves.items()}),
+        ("tokens that training looks back", math.log(evidence.reports.params.train.bptt)), "lower", (f"probe@{name}",),
+        scale="ratio", condition="trained",
     )  # fmt: skip
+
+
+def _growths(found: Mapping[int, Gradients], weights: Weights) -> dict[int, float]:
+    """Factor of the norm of d h_t / d S_k a token, by seed: below 1 it falls, above 1 it grows."""
+    return figures(found, lambda one: _flow(one, weights).stack.growth)
+
+
+def _flow(gradients: Gradients, weights: Weights) -> Flow:
+    return gradients.initial if weights == "initial" else gradients.trained
 
 
 def _bounds(evidence: Evidence) -> Iterator[Finding]:
     found = [
         (name, layer.bound)
-        for name, probe in evidence.reports.probes.models.items() if probe.gradients is not None
-        for flow in (probe.gradients.initial, probe.gradients.trained)
+        for name, probe in evidence.reports.probes.models.items()
+        for seed in probe.seeds if seed.gradients is not None
+        for flow in (seed.gradients.initial, seed.gradients.trained)
         for layer in flow.layers if layer.bound is not None
     ]  # fmt: skip
     if not found:
@@ -191,30 +193,33 @@ def _bounds(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _regime(evidence: Evidence, key: str, claim: Claim, reading: Reading) -> Finding:
-    """The growth of the gradient of the first RNN of one layer whose product of the two is on one side of 1."""
-    for name, probe in evidence.reports.probes.models.items():
-        if probe.gradients is None or len(probe.gradients.trained.layers) > 1:
-            continue
-        for weights, flow in (("at the start", probe.gradients.initial), ("trained", probe.gradients.trained)):
-            bound = flow.layers[0].bound
-            if bound is None or (_product(bound) < 1.0) != (reading == "lower"):
-                continue
-            value, one = kept(flow.stack.half_life), constant(1.0)
-            return measured(
-                key, claim, "share of the norm of d h_t / d h_k that a token more leaves", Side(name, value),
-                Side("no change", one), reading, apart(value, one), (f"probe@{name}",),
-                condition=f"{weights}, one seed: β_W β_h = {number(_product(bound), 3)}",
-                note="1 stands for a norm that does not fall" + (
-                    "; the condition is necessary, not sufficient (Pascanu, Mikolov & Bengio 2013)"
-                    if reading == "higher" else ""
-                ),
-            )  # fmt: skip
-    side = "below" if reading == "lower" else "above"
-    return not_tested(key, claim, f"no vanilla RNN of one layer here has a product {side} 1")
+    """The growth of the gradient of the RNN of one layer of which most seeds have a product on one side of 1."""
+    most: tuple[str, Weights, dict[int, Gradients]] = ("", "initial", {})
+    for name in evidence.reports.left_to_right:
+        for weights in WEIGHTS:
+            of_side = {
+                seed: one for seed, one in evidence.gradients(name).items()
+                if (product := _product(_flow(one, weights))) is not None and (product < 1.0) == (reading == "lower")
+            }  # fmt: skip
+            most = max(most, (name, weights, of_side), key=lambda found: len(found[2]))
+    name, weights, found = most
+    if not found:
+        side = "below" if reading == "lower" else "above"
+        return not_tested(key, claim, f"no vanilla RNN of one layer here has a product {side} 1")
+    products = [product for one in found.values() if (product := _product(_flow(one, weights))) is not None]
+    limits = " to ".join(dict.fromkeys(number(limit, 3) for limit in (min(products), max(products))))
+    return evidence.by_seed(
+        key, claim, TOKEN_MORE, (name, _growths(found, weights)), ("no change", 1.0), reading, (f"probe@{name}",),
+        condition=f"{WEIGHTS[weights]}: β_W β_h = {limits}",
+        note="the condition is necessary, not sufficient (Pascanu, Mikolov & Bengio 2013)"
+        if reading == "higher" else "",
+    )  # fmt: skip
 
 
-def _product(bound: Bound) -> float:
-    return bound.beta_W * bound.beta_h
+def _product(flow: Flow) -> float | None:
+    """``beta_W beta_h`` of a vanilla RNN of one layer, None of all else."""
+    bound = flow.layers[0].bound
+    return None if bound is None or len(flow.layers) > 1 else bound.beta_W * bound.beta_h
 
 
 def _cure(evidence: Evidence, name: str, plain: str, claim: Claim) -> Iterator[Finding]:

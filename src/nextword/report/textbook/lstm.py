@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from nextword.report.finding import Claim, Finding, Reading, Side, not_tested, over_seeds
+from nextword.report.finding import Claim, Finding, Reading, not_tested, over_seeds
+from nextword.report.probes.seeds import far_worth, figures, stack_growth
 from nextword.report.tables import count, number
-from nextword.report.textbook.evidence import Evidence, apart, estimate, exact, kept, lacking, measured
+from nextword.report.textbook.evidence import Evidence, exact, lacking
 from nextword.report.textbook.rnn import slower
 from nextword.report.textbook.tasks import longest_lag_finding
 from nextword.report.textbook.variants import variant_findings
@@ -75,63 +76,40 @@ def lstm_findings(evidence: Evidence) -> Iterator[Finding]:
 
 def _far(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | None) -> Finding:
     """What the words beyond the longest context that was probed are worth."""
-    probes = [evidence.probe(name) for name in (a, b)]
-    rows = [
-        max(p.context.truncated, key=lambda row: row.length)
-        for p in probes if p is not None and p.context is not None and p.context.truncated
-    ]  # fmt: skip
-    if a is None or b is None or len(rows) < 2:
+    found = [evidence.contexts(name) for name in (a, b)]
+    if a is None or b is None or not all(found):
         return not_tested(key, claim, lacking(a, b))
-    sides = [Side(name, estimate(row.increase)) for name, row in zip((a, b), rows, strict=True)]
-    return measured(
-        key,
-        claim,
-        f"nats a target that the words beyond the last {rows[0].length} are worth",
-        sides[0],
-        sides[1],
-        "higher",
-        apart(sides[0].value, sides[1].value),
-        (f"probe@{a}", f"probe@{b}"),
-        condition="one seed, the same targets",
-    )
+    longest = max(length for one in found[0].values() for length in one.lengths)
+    return evidence.by_seed(
+        key, claim, f"nats a target that the words beyond the last {longest} are worth",
+        (a, figures(found[0], far_worth)), (b, figures(found[1], far_worth)), "higher", (f"probe@{a}", f"probe@{b}"),
+        condition="the same targets",
+    )  # fmt: skip
 
 
 def _kept(key: str, claim: Claim, evidence: Evidence, a: str | None, b: str | None) -> Finding:
     """How much of the gradient each token leaves, in the trained models."""
-    probes = [evidence.probe(name) for name in (a, b)]
-    flows = [p.gradients.trained for p in probes if p is not None and p.gradients is not None]
-    if a is None or b is None or len(flows) < 2:
+    found = [evidence.gradients(name) for name in (a, b)]
+    if a is None or b is None or not all(found):
         return not_tested(key, claim, lacking(a, b))
-    sides = [Side(name, kept(flow.stack.half_life)) for name, flow in zip((a, b), flows, strict=True)]
-    return measured(
-        key, claim, "share of the gradient's norm that a token more leaves, trained", sides[0], sides[1], "higher",
-        apart(sides[0].value, sides[1].value), (f"probe@{a}", f"probe@{b}"), condition="one seed, after the first step",
-        note="1 stands for a norm that does not fall",
+    return evidence.by_seed(
+        key, claim, "factor of the gradient's norm a token more, trained", (a, figures(found[0], stack_growth)),
+        (b, figures(found[1], stack_growth)), "higher", (f"probe@{a}", f"probe@{b}"), condition="after the first step",
     )  # fmt: skip
 
 
 def _shortcut(evidence: Evidence) -> Finding:
-    """The way through the cell state against the way through the gates, in one trained LSTM."""
+    """The way through the cell state against the way through the gates, in the trained LSTM."""
     name = evidence.lstm
-    probe = evidence.probe(name)
-    layer = None if probe is None or probe.gradients is None else probe.gradients.trained.layers[-1]
-    if layer is None or layer.c is None or name is None:
+    tops = {seed: one.trained.layers[-1] for seed, one in evidence.gradients(name).items()}
+    if name is None or not tops or any(top.c is None for top in tops.values()):
         return not_tested("lstm_shortcut", SHORTCUT, lacking(name))
-    sides = [
-        Side(label, kept(norm.half_life)) for label, norm in (("d c_t / d c_k", layer.c), ("d h_t / d h_k", layer.h))
-    ]
-    return measured(
-        "lstm_shortcut",
-        SHORTCUT,
-        "share of the norm that a token more leaves, top layer, trained",
-        sides[0],
-        sides[1],
-        "higher",
-        apart(sides[0].value, sides[1].value),
-        (f"probe@{name}",),
-        condition=f"{name}, one seed, after the first step",
-        note="1 stands for a norm that does not fall",
-    )
+    cell = figures(tops, lambda top: None if top.c is None else top.c.growth)
+    return evidence.by_seed(
+        "lstm_shortcut", SHORTCUT, "factor of the norm a token more, top layer, trained", ("d c_t / d c_k", cell),
+        ("d h_t / d h_k", figures(tops, lambda top: top.h.growth)), "higher", (f"probe@{name}",),
+        condition=f"{name}, after the first step",
+    )  # fmt: skip
 
 
 def _ablations(evidence: Evidence) -> Iterator[Finding]:

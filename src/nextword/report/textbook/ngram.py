@@ -8,6 +8,7 @@ from dataclasses import replace
 from nextword.evaluation.statistics import Estimate
 from nextword.report.finding import Claim, Finding, Side, not_tested
 from nextword.report.probes.experiments import SparseOrder, SparsityFile
+from nextword.report.probes.seeds import figures
 from nextword.report.schema import NgramEntry
 from nextword.report.tables import percent
 from nextword.report.textbook.evidence import (
@@ -183,20 +184,19 @@ def _smoothing(evidence: Evidence) -> Finding:
 def _context(evidence: Evidence) -> Finding:
     """What the words before an n-gram's context are worth to a model that reads them."""
     name, best = evidence.lstm, evidence.ngram
-    probe = evidence.probe(name)
+    found = evidence.contexts(name)
     words = evidence.reports.ngrams[best].order - 1 if best else None
-    context = None if probe is None else probe.context
-    if context is None or words is None or name is None:
+    if not found or words is None or name is None:
         return not_tested("ngram_context", CONTEXT, "no LSTM, or no n-gram model, to show what lies beyond the context")
-    row = next((row for row in context.truncated if row.length >= words), None)
-    if row is None:
+    length = min((n for one in found.values() for n in one.lengths if n >= words), default=None)
+    if length is None:
         return not_tested("ngram_context", CONTEXT, f"no context of {words} words was probed")
-    increase = estimate(row.increase)
-    return measured(
+    increase = figures(found, lambda one: next(row.increase.mean for row in one.truncated if row.length == length))
+    return evidence.by_seed(
         "ngram_context", CONTEXT,
-        f"nats a target that {name} loses with the last {row.length} tokens alone (the best n-gram has {words})",
-        Side(f"last {row.length} tokens", increase), Side("whole document", constant(0.0)), "higher",
-        apart(increase, constant(0.0)), (f"probe@{name}", "ngram"), note="read as: what lies beyond is of use",
+        f"nats a target that {name} loses with the last {length} tokens alone (the best n-gram has {words})",
+        (f"last {length} tokens", increase), ("whole document", 0.0), "higher", (f"probe@{name}", "ngram"),
+        note="read as: what lies beyond is of use",
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from nextword.report.bidirectional import bidirectional_pairs
 from nextword.report.finding import Claim, Finding, Side, judge_by, not_tested, over_seeds
 from nextword.report.leaderboard import estimate_metric
+from nextword.report.probes.seeds import far_worth, figures
 from nextword.report.schema import PROTOCOLS
 from nextword.report.tables import count
-from nextword.report.textbook.evidence import Evidence, apart, estimate, exact, lacking, measured
+from nextword.report.textbook.evidence import Evidence, exact, lacking
 from nextword.report.textbook.variants import variant_findings
 from nextword.report.variant_claims import RNN_VARIANTS
 
@@ -76,26 +77,16 @@ def _all_words(evidence: Evidence) -> Finding:
 def _far(evidence: Evidence) -> Finding:
     """What lies beyond the longest context that was probed, to the RNN and to the LSTM."""
     rnn, lstm = evidence.rnn, evidence.lstm
-    rows = []
-    for name in (rnn, lstm):
-        probe = evidence.probe(name)
-        context = None if probe is None else probe.context
-        if context is not None and context.truncated:
-            rows.append(max(context.truncated, key=lambda row: row.length))
-    if rnn is None or lstm is None or len(rows) < 2:
+    found = [evidence.contexts(name) for name in (rnn, lstm)]
+    if rnn is None or lstm is None or not all(found):
         return not_tested("rnn_far", FAR, lacking(rnn, lstm))
-    sides = [Side(name, estimate(row.increase)) for name, row in zip((rnn, lstm), rows, strict=True)]
-    return measured(
-        "rnn_far",
-        FAR,
-        f"nats a target that the words beyond the last {rows[0].length} are worth",
-        sides[0],
-        sides[1],
-        "lower",
-        apart(sides[0].value, sides[1].value),
-        (f"probe@{rnn}", f"probe@{lstm}"),
+    longest = max(length for one in found[0].values() for length in one.lengths)
+    return evidence.by_seed(
+        "rnn_far", FAR, f"nats a target that the words beyond the last {longest} are worth",
+        (rnn, figures(found[0], far_worth)), (lstm, figures(found[1], far_worth)), "lower",
+        (f"probe@{rnn}", f"probe@{lstm}"), condition="the same targets",
         note="read as: they are worth less to the RNN than to the LSTM",
-    )
+    )  # fmt: skip
 
 
 def _slow(evidence: Evidence) -> Finding:

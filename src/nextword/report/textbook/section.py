@@ -83,5 +83,6 @@ def _notes(reports: Reports) -> tuple[str, ...]:
         "(lags, scales, epochs) has an interval of a step at least. LSTM ablations and connections of RNNs: the "
         "crossed bootstrap with simultaneous intervals of their own tables.",
         "Not tested: a definition, a matter of construction or advice, or it needs what is not here; the reason stands "
-        "beside it. What was measured on one seed says nothing of other seeds.",
+        "beside it. Gradient flow and use of context of trained models: t-intervals over seeds, paired where both have "
+        "them; a factor a token below 1 falls, one above 1 grows.",
     )

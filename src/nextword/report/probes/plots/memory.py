@@ -100,7 +100,7 @@ def memory_plots(report: MemoryFile) -> Iterator[Plot]:
     yield Plot(
         "memory", "Memory tasks: longest lag solved",
         f"One dot a seed ({seeds}), the bar ends at the lag that all of them solved; lags tried: "
-        f"{', '.join(map(str, report.lags))}. Networks of equal hidden size ({report.hidden_size}) and equal budget.",
+        f"{', '.join(map(str, report.lags))}. Equal budget; equal hidden size ({report.hidden_size}) but for one LSTM.",
         _lags(report), "memory",
     )  # fmt: skip
     task = next(iter(report.tasks), None)
