@@ -2,7 +2,7 @@
 # make test    environment, lint, types, tests
 # make ui      MLflow's pages on what was run, http://127.0.0.1:5000
 # make bench   speed and memory, printed as tables
-# make paper   a published result repeated: make paper PROFILE=ptb-zaremba-small [DATA=folder of the text]; lists them
+# make paper   a published result repeated: make paper PROFILE=ptb-zaremba-small [DATA=folder of the text]; lists them with times
 # make lint    ruff and mypy alone
 
 PYTHON ?= python3
