@@ -221,7 +221,7 @@ class _Process:
     def failure(self) -> list[str]:
         if self.process.returncode == 0:
             return []
-        if self.process.returncode == STOPPED:
+        if self.process.returncode in STOPPED.values():
             return [f"{self.job.label} was told to stop, and saved first: run again and it goes on"]
         tail = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         if self.process.returncode == -signal.SIGKILL:
