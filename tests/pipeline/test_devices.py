@@ -254,6 +254,24 @@ def test_the_sbatch_file_trains_requeues_and_goes_on(
     assert [run["num_devices"] for run in report["runs"]] == [2]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_two_processes_told_to_stop_save_first(
+    number: signal.Signals, tiny_ids: Path, tiny_params: Params, tmp_path: Path
+) -> None:
+    params = with_train(tiny_params, max_epochs=500, checkpoint_seconds=1e9)
+    job = write_job(params, tiny_ids, tmp_path / "job", devices=2)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nextword.training.worker", str(job.folder / "job.json")],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not job.rows.exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == STOPPED[number], output
+    assert (job.folder / LATEST).exists() and not job.result.exists()
+
+
 @pytest.mark.parametrize(
     ("statuses", "runs", "requeued", "ended"),
     [

@@ -72,6 +72,10 @@ class Checkpoints(Callback):
         signal.signal(signal.SIGUSR1, on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Take them back: Lightning's own handler of SIGTERM broadcasts between processes, in the midst of a step."""
+        self.listen()
+
     def find(self, processes: int) -> Path | None:
         """The newest checkpoint of this run by so many processes that can be read."""
         for name in (LATEST, PREVIOUS):
