@@ -63,6 +63,15 @@ def test_what_a_recipe_demands() -> None:
     assert [paper.duration(at) for at in (19.14, 1_969, 209_000, 3.3e7)] == ["19 s", "33 min", "2.4 days", "380 days"]
 
 
+def test_the_readme_has_every_recipe_with_its_time() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    for row in paper.recipes(paper.profiles()):
+        [line] = [line for line in lines if line.startswith(f"| `{row['profile']}`")]
+        times = [paper.duration(row["operations"] / (rate * 1e12)) for rate in paper.SUSTAINED.values()]
+        assert all(f"| {told}" in line for told in (row["epochs"], *times)), (line, times)
+        assert f"{row['test']:.1f}" in line
+
+
 @pytest.mark.parametrize(("test", "verdict"), [(115.4, "met; test perplexity +0.9"), (115.6, "not met; test perpl")])
 def test_ours_stands_beside_theirs(test: float, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper, "peak_operations", lambda *of: 198e9)
