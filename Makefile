@@ -11,6 +11,7 @@ READY := $(VENV)/.ready
 RUN := . $(VENV)/bin/activate &&
 PORT ?= 5000
 ORACLE := kenlm==0.3.0
+DRIVER := psycopg2-binary==2.9.13
 
 .PHONY: repro test bench paper ui lint env
 
@@ -45,4 +46,6 @@ $(READY): requirements.lock pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check $(ORACLE) || \
 		echo "kenlm needs a C++ compiler and was not installed: the tests against it will be skipped"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check $(DRIVER) || \
+		echo "psycopg2 was not installed: the test of a tracking server over PostgreSQL will be skipped"
 	touch $@

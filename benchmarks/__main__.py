@@ -1,9 +1,9 @@
-"""All benchmarks in their default sizes: ``make bench``."""
+"""All benchmarks in their default sizes, on a GPU where there is one: ``make bench``."""
 
 import subprocess
 import sys
 
 for name, *arguments in (["engine"], ["memory"], ["training"], ["ngram"], ["text", "--megabytes", "10"],
-                         ["vocabulary", "--tokens", "10000000"]):  # fmt: skip
+                         ["vocabulary", "--tokens", "10000000"], ["serving"]):  # fmt: skip
     print(f"\n== python -m benchmarks.{name} {' '.join(arguments)}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)

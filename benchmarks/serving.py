@@ -20,6 +20,7 @@ from nextword.ngram import count_ngrams, estimate
 from nextword.serving import Sampling, TextModel, Vocabulary
 from nextword.serving.backends import Network, Ngrams
 from nextword.text.tokenizer import lookup_tokenizer
+from nextword.training.placement import find_devices
 
 ORDER = 5
 
@@ -46,9 +47,11 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=10_000)
     parser.add_argument("--hidden", type=int, default=200)
     parser.add_argument("--lines", type=int, default=2_000)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args()
+    device = find_devices(arguments.device).accelerator
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False  # as the commands have it
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = make_vocabulary(arguments.vocabulary, Path(folder))
         train = vocabulary.encode_lines(make_lines(arguments.vocabulary, 20_000, seed=0))
@@ -57,10 +60,10 @@ def main() -> None:
         for kind in ("gru", "lstm", "nnlm"):
             window = {"window": 4} if kind == "nnlm" else {}
             params = ModelParams(kind=kind, embedding_size=arguments.hidden, hidden_size=arguments.hidden, **window)
-            network = build_model(params, arguments.vocabulary, 0).to(arguments.device).eval()
+            network = build_model(params, arguments.vocabulary, 0).to(device).eval()
             models[f"{kind}, H = {arguments.hidden}"] = Network(network)
         lines = make_lines(arguments.vocabulary, arguments.lines, seed=1)
-        print(f"V = {arguments.vocabulary:,}, {arguments.lines:,} lines; one thread, {arguments.device}")
+        print(f"V = {arguments.vocabulary:,}, {arguments.lines:,} lines; one thread, {device}")
         print(f"{'model':<18}{'lines/s':>10}{'tokens/s':>11}{'alone, ms a line':>18}{'drawn tokens/s':>16}")
         for name, backend in models.items():
             model = TextModel(name, backend, vocabulary)

@@ -39,6 +39,7 @@ from nextword.text import encode_corpus, load_ids
 from nextword.text.ids import Ids
 from nextword.training.brief import train_briefly
 from nextword.training.fit import fit
+from nextword.training.placement import find_devices
 from nextword.training.worker import Job
 
 BATCH = 20
@@ -271,13 +272,14 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*", choices=[*SIZES, []], default=[])
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     warnings.filterwarnings("ignore")
+    device = find_devices(arguments.device).accelerator
     for name in arguments.sizes or SIZES:
-        compare(name, SIZES[name], arguments.device, arguments.turns)
+        compare(name, SIZES[name], device, arguments.turns)
 
 
 if __name__ == "__main__":

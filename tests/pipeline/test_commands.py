@@ -23,8 +23,10 @@ from nextword.config import ModelParams, NgramParams, TrackingParams
 from nextword.evaluation.neural import score_split
 from nextword.evaluation.ngrams import study_ngrams
 from nextword.models import build_model
+from nextword.models.language_model import LanguageModel
 from nextword.text import load_ids
 from nextword.tracking import ensure_store, stage_run
+from nextword.training import artifacts
 from nextword.training.artifacts import ModelDescription, load_model, save_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +93,26 @@ def test_perplexity_is_that_of_the_evaluation(name: str, project: Project, tmp_p
         assert report[protocol]["perplexity"] == pytest.approx(math.exp(total / split.num_tokens), rel=1e-5)
         assert report[protocol]["bits_per_byte"] == pytest.approx(total / math.log(2) / split.num_bytes, rel=1e-6)
     assert (report["stateful"] == report["reset"]) == (name == "ngram")
+
+
+def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for with all of float32; a stand-in loads the model where there is none."""
+    places: list[str] = []
+
+    def load(folder: Path, device: str) -> LanguageModel:
+        places.append(device)
+        return load_model(folder)
+
+    monkeypatch.setattr(artifacts, "load_model", load)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    for gpus in (1, 0):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        main("neighbours", "models/gru/seed-0", "cat")
+        main("neighbours", "models/gru/seed-0", "cat", "--device", "cpu")
+    assert places == ["cuda", "cpu", "cpu", "cpu"]
+    assert not torch.backends.cudnn.allow_tf32
+    with pytest.raises(ValueError, match=r"cuda was asked for .* no GPU was found; take auto or cpu"):
+        main("neighbours", "models/gru/seed-0", "cat", "--device", "cuda")
 
 
 def test_oov_blank_lines_and_documents(project: Project, tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ open("srun.pid", "w").write(str(os.getpid()))
 sys.exit(max(task.wait() % 256 for task in tasks))
 """
 
+STUB_PYTHON = """#!/bin/sh
+echo work/lstm/seed-0/job.json work/lstm/seed-1/job.json
+"""
+STUB_SRUN = """#!/bin/sh
+echo "$@" >> srun.log
+exit $(sed -n "$(wc -l < srun.log)p" statuses)
+"""
+
 SCONTROL = '#!/bin/sh\necho "$@" >> scontrol.log\n'
 
 
@@ -246,6 +254,48 @@ def test_the_sbatch_file_trains_requeues_and_goes_on(
     assert [run["num_devices"] for run in report["runs"]] == [2]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_two_processes_told_to_stop_save_first(
+    number: signal.Signals, tiny_ids: Path, tiny_params: Params, tmp_path: Path
+) -> None:
+    params = with_train(tiny_params, max_epochs=500, checkpoint_seconds=1e9)
+    job = write_job(params, tiny_ids, tmp_path / "job", devices=2)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nextword.training.worker", str(job.folder / "job.json")],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not job.rows.exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == STOPPED[number], output
+    assert (job.folder / LATEST).exists() and not job.result.exists()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "runs", "requeued", "ended"),
+    [
+        ([0, 0], 2, False, 0),
+        ([0, 138], 2, True, 0),
+        ([138], 1, True, 0),
+        ([143], 1, False, 143),
+        ([1, 0], 2, False, 1),
+    ],
+    ids=["done", "time is over", "time is over at once", "cancelled", "a run failed"],
+)
+def test_what_the_sbatch_file_makes_of_an_end(
+    statuses: list[int], runs: int, requeued: bool, ended: int, tmp_path: Path
+) -> None:
+    (tmp_path / "statuses").write_text("".join(f"{status}\n" for status in statuses))
+    stubs = programs(tmp_path / "bin", python=STUB_PYTHON, srun=STUB_SRUN, scontrol=SCONTROL)
+    done = subprocess.run(
+        ["bash", str(ROOT / "slurm" / "train.sbatch"), "lstm"], cwd=tmp_path, env=os.environ | slurm(2) | stubs
+    )
+    assert done.returncode == ended
+    assert len((tmp_path / "srun.log").read_text().splitlines()) == runs
+    assert (tmp_path / "scontrol.log").exists() == requeued
+
+
 def test_what_is_done_does_not_change_where_the_rest_runs(
     tiny_ids: Path, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,7 +345,7 @@ def test_short_memory_of_one_process_ends_the_run_with_what_helps(
     (tmp_path / "worker.py").write_text(SHORT_OF_MEMORY)
     command = [sys.executable, str(tmp_path / "worker.py"), str(job.folder / "job.json")]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
-    assert done.returncode not in (0, STOPPED)
+    assert done.returncode not in (0, *STOPPED.values())
     assert f"error: lstm seed 0: {memory_advice(job)}" in done.stdout
     for part in ("batch_size 4 (2 streams", "bptt 7", "train.accumulate: 2", "models.lstm.checkpoint_steps: 3"):
         assert part in memory_advice(job)

@@ -124,7 +124,7 @@ TROUBLE = """
 import json, os, runpy, shutil, subprocess, sys
 from pathlib import Path
 from test_stage_kills import OUTS, STAGES, digests
-import pipeline.encode, pipeline.evaluate, pipeline.train
+import pipeline.encode, pipeline.evaluate, pipeline.prepare, pipeline.train
 
 def run(stage):
     sys.stdout.flush()
@@ -138,24 +138,25 @@ def run(stage):
         return [status, messages.read()]
 
 kind, told = sys.argv[1], []
-for place, stage in (("data", "encode"), ("reports", "evaluate"), ("work", "train")):
+for place, stages in (("data", ["prepare", "encode"]), ("reports", ["evaluate"]), ("work", ["train"])):
     Path(place).rename("kept") if Path(place).exists() else Path("kept").mkdir()
     Path(place).mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], check=True)
     shutil.copytree("kept", place, dirs_exist_ok=True)
-    for out in (*OUTS[stage], "reports/train/gru.json"):
-        shutil.rmtree(out) if Path(out).is_dir() else Path(out).unlink(missing_ok=True)
-    if kind == "read-only":
-        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-    else:
-        with open(f"{place}/ballast", "wb", buffering=0) as ballast:
-            ballast.write(bytes(shutil.disk_usage(place).free - (16 << 10)))
-    failed = run(stage)
-    if kind == "read-only":
-        subprocess.run(["mount", "-o", "remount,rw", place], check=True)
-    else:
-        Path(place, "ballast").unlink()
-    told.append([stage, *failed, *run(stage), digests(Path(), *OUTS[stage])])
+    for stage in stages:
+        for out in (*OUTS[stage], "reports/train/gru.json"):
+            shutil.rmtree(out) if Path(out).is_dir() else Path(out).unlink(missing_ok=True)
+        if kind == "read-only":
+            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        else:
+            with open(f"{place}/ballast", "wb", buffering=0) as ballast:
+                ballast.write(bytes(shutil.disk_usage(place).free - (16 << 10)))
+        failed = run(stage)
+        if kind == "read-only":
+            subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+        else:
+            Path(place, "ballast").unlink()
+        told.append([stage, *failed, *run(stage), digests(Path(), *OUTS[stage])])
     shutil.rmtree("kept")
 print(json.dumps(told))
 """
@@ -177,7 +178,9 @@ def test_trouble_with_the_disk_says_what_to_do(
         cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for stage, status, message, status_after, message_after, found in json.loads(done.stdout.splitlines()[-1]):
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [row[0] for row in told] == ["prepare", "encode", "evaluate", "train"]
+    for stage, status, message, status_after, message_after, found in told:
         assert status == 1, (stage, message)
         assert "error: " in message and "Traceback" not in message and advice in message, (stage, message)
         assert status_after == 0, (stage, message_after)

@@ -13,11 +13,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 from tracking_servers import OUT, ROWS, Line, Server, check, run_stage
 
+from nextword.files import write_json
 from nextword.tracking import ensure_store, link
 from nextword.tracking.store import Store
+from nextword.tuning import not_searched
 
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -104,6 +108,40 @@ def test_a_server_that_stays_away(server, line, caplog, first):
     client = Store(server.uri).client()
     check(client, experiment)
     check(client, f"after {experiment}")
+
+
+def test_a_training_whose_server_goes_away(server, line, tiny_ids, tiny_params):
+    """A stage with a worker, for real: it ends as ever, and each curve arrives whole when it is sent."""
+    Path("data").mkdir()
+    Path("data/ids").symlink_to(tiny_ids)
+    write_json(Path("reports/tune/gru.json"), not_searched("gru"))
+    train = tiny_params.train.model_dump(mode="json") | {"max_epochs": 6, "seeds": [0]}
+    model = {"kind": "gru", "embedding_size": 8, "hidden_size": 8, "learning_rate": 0.02}
+    tracking = {"experiment": "training", "register_models": False}
+    Path("params.yaml").write_text(yaml.safe_dump({"train": train, "models": {"gru": model}, "tracking": tracking}))
+    with Path("log.txt").open("w") as log:
+        stage = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.train", "gru"], stdout=log, stderr=log,
+            env=ENVIRONMENT | {"MLFLOW_TRACKING_URI": line.uri, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        )  # fmt: skip
+    while stage.poll() is None and not Path("work/gru/seed-0/progress.jsonl").exists():
+        time.sleep(0.01)
+    line.mode = "down"
+    assert stage.wait(timeout=300) == 0, Path("log.txt").read_text()
+    assert "it waits in work/tracking" in Path("log.txt").read_text()
+    line.mode = "up"
+    sender = resend()
+    _, errors = sender.communicate(timeout=120)
+    assert (sender.returncode, waiting()) == (0, []), errors
+    client = Store(server.uri).client()
+    found = client.search_runs([client.get_experiment_by_name("training").experiment_id])
+    assert {run.info.status for run in found} == {"FINISHED"}
+    [seed] = [run for run in found if run.data.params.get("seed") == "0"]
+    [report] = json.loads(Path("reports/train/gru.json").read_text())["runs"]
+    curve = client.get_metric_history(seed.info.run_id, "valid_perplexity")
+    epochs = [row["valid_perplexity"] for row in report["history"]]
+    assert len(epochs) == 6
+    assert [point.value for point in sorted(curve, key=lambda point: point.step)] == epochs
 
 
 def test_resending_that_is_killed_again_and_again(server, line):

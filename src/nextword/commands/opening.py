@@ -23,7 +23,9 @@ def add_model(command: argparse.ArgumentParser, *names: str) -> None:
     command.add_argument(
         "--ids", type=Path, help=f"folder that `dvc repro encode` wrote ({IDS}; a model of MLflow brings its own)"
     )
-    command.add_argument("--device", default="cpu", help="where neural models compute: cpu, cuda (%(default)s)")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where neural models compute (%(default)s)"
+    )
 
 
 @contextmanager

@@ -23,6 +23,8 @@ class PublishedParams(Section):
     test: Positive
     within: Positive = 1.0
     """The result is met where test perplexity is at most this much above the published one."""
+    milestones: Annotated[tuple[Positive, ...], AsTuple] = ()
+    """Perplexities on valid; the seconds of training until each are told."""
 
 
 class TuneParams(Section):

@@ -20,11 +20,11 @@ def load_text_model(folder: Path, ids: Path, device: str = "cpu") -> TextModel:
         folder: of one seed of a neural model (``model.safetensors`` and ``model.json``), or of an n-gram model
             (``ngram.json`` and its arrays).
         ids: folder with ``tokenizer.json`` and ``meta.json``.
-        device: where a neural model computes.
+        device: ``auto``, ``cpu`` or ``cuda``, where a neural model computes; auto is a GPU where there is one.
 
     Raises:
-        ValueError: the folder holds no trained model, a file is missing, or the model was trained with another
-            tokenizer.
+        ValueError: the folder holds no trained model, a file is missing, the model was trained with another
+            tokenizer, or there is no such device.
     """
     is_ngram = (folder / NGRAM).is_file()
     if not is_ngram and not (folder / DESCRIPTION).is_file():
@@ -44,9 +44,13 @@ def load_text_model(folder: Path, ids: Path, device: str = "cpu") -> TextModel:
         backend = Ngrams(NgramModel.load(folder, memory_map=True))
         name, size = "ngram", backend.model.vocab_size
     else:
-        from nextword.training.artifacts import load_description, load_model
+        import torch
 
-        backend = Network(load_model(folder, device))
+        from nextword.training.artifacts import load_description, load_model
+        from nextword.training.placement import find_devices
+
+        torch.backends.cudnn.allow_tf32 = False  # else cuDNN rounds what a float32 model multiplies
+        backend = Network(load_model(folder, find_devices(device).accelerator))
         about = load_description(folder)
         name, size = f"{about.name} seed {about.seed}", about.vocab_size
     if size != vocabulary.vocab_size:

@@ -12,9 +12,9 @@ import io
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +27,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from nextword.training.hooks import own_step_hooks
 
 LATEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+STOPPING = (signal.SIGUSR1, signal.SIGTERM)
+"""Signals that tell a run to stop; where its processes were told by different ones, the first of these counts."""
 AGREE_STEPS = 20
 """With several processes: steps between two agreements on what to do."""
 
@@ -34,7 +36,11 @@ logger = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """The run was told to stop; all is saved."""
+    """The run was told to stop, by the signal of this number; all is saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = int(number)
 
 
 @own_step_hooks
@@ -52,19 +58,23 @@ class Checkpoints(Callback):
 
     def __init__(self, folder: Path, fingerprint: str, seconds: float) -> None:
         self.folder, self.fingerprint, self.seconds = folder, fingerprint, seconds
-        self.stop = threading.Event()
+        self.told = 0
+        """Number of the first signal to stop."""
         self._saved = time.monotonic()
 
     def listen(self) -> None:
         """Take the signals that tell a run to stop. Ctrl-C is the stage's: it tells its workers itself."""
 
         def on_signal(number: int, frame: FrameType | None) -> None:
-            self.stop.set()
+            self.told = self.told or number
 
         signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGUSR1, on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if hasattr(signal, "SIGUSR1"):
-            signal.signal(signal.SIGUSR1, on_signal)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Take them back: Lightning's own handler of SIGTERM broadcasts between processes, in the midst of a step."""
+        self.listen()
 
     def find(self, processes: int) -> Path | None:
         """The newest checkpoint of this run by so many processes that can be read."""
@@ -90,16 +100,18 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         if batch_idx + 1 >= trainer.num_training_batches:
             return
-        stop, due = agree(trainer, batch_idx, self.stop.is_set(), time.monotonic() - self._saved >= self.seconds)
-        if not (stop or due):
+        due = time.monotonic() - self._saved >= self.seconds
+        *told, due = agree(trainer, batch_idx, *(self.told == number for number in STOPPING), due)
+        if not (due or any(told)):
             return
         self.save(trainer)
-        if stop:
-            raise Stopped
+        for number, by_it in zip(STOPPING, told, strict=True):
+            if by_it:
+                raise Stopped(number)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: D102
-        if trainer.world_size == 1 and self.stop.is_set():
-            raise Stopped  # the last checkpoint stands
+        if trainer.world_size == 1 and self.told:
+            raise Stopped(self.told)  # the last checkpoint stands
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write a checkpoint; in all processes at once, and none goes on before it is written."""
@@ -110,6 +122,17 @@ class Checkpoints(Callback):
         """Remove what a finished run has no use for."""
         for name in (LATEST, PREVIOUS, f"{LATEST}.part"):
             (self.folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Give back the signals that :meth:`Checkpoints.listen` takes."""
+    handlers = {number: signal.getsignal(number) for number in (*STOPPING, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def agree(trainer: pl.Trainer, batch_idx: int, *wishes: bool) -> list[bool]:

@@ -23,7 +23,7 @@ from nextword.perplexity import perplexity
 from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 from nextword.training.artifacts import ModelDescription, save_model
-from nextword.training.checkpoint import Checkpoints, KillSafeIO, agree
+from nextword.training.checkpoint import Checkpoints, KillSafeIO, agree, handlers_kept
 from nextword.training.cluster import find_cluster
 from nextword.training.data import StreamDataModule
 from nextword.training.hooks import NoProfiler, own_step_hooks
@@ -35,6 +35,7 @@ ROW_SECONDS = 2.0
 """Time between two rows of progress."""
 
 
+@handlers_kept()
 def fit(job: Job) -> None:
     """Train ``job`` to its end and write its files; a divergence is a result, not an error."""
     params = job.params.train

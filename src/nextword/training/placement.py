@@ -54,7 +54,7 @@ def find_devices(accelerator: str, precision: str = "auto") -> Devices:
     )
     gpus = torch.cuda.device_count() if accelerator != "cpu" else 0
     if accelerator == "cuda" and gpus == 0:
-        raise ValueError("train.accelerator is cuda and no GPU was found; set it to auto or cpu")
+        raise ValueError("cuda was asked for (train.accelerator, --device) and no GPU was found; take auto or cpu")
     if precision == "float16" and gpus == 0:
         raise ValueError("train.precision is float16, which only GPUs train in; set it to auto, bfloat16 or float32")
     return Devices("cuda", cores, gpus) if gpus else Devices("cpu", cores, len(cores))
@@ -221,7 +221,7 @@ class _Process:
     def failure(self) -> list[str]:
         if self.process.returncode == 0:
             return []
-        if self.process.returncode == STOPPED:
+        if self.process.returncode in STOPPED.values():
             return [f"{self.job.label} was told to stop, and saved first: run again and it goes on"]
         tail = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         if self.process.returncode == -signal.SIGKILL:

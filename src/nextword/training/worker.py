@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from pydantic import BaseModel, ConfigDict
 from nextword.config import Params
 from nextword.stage import disk_trouble, end_once
 
-STOPPED = 143
-"""Exit status of a worker that was told to stop and has saved (128 + SIGTERM)."""
+STOPPED: dict[int, int] = {number: 128 + number for number in (signal.SIGTERM, signal.SIGUSR1)}
+"""Exit status of a worker that was told to stop by a signal and has saved: SLURM's job asks to be queued again after
+SIGUSR1, which says that its time is nearly over, but not after SIGTERM, with which it is cancelled."""
 
 STARTED_BY = "NEXTWORD_STARTED_BY"
 """Environment variable: process id of the stage, which may be gone before its worker can ask for it."""
@@ -104,8 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         fit(job)
-    except Stopped:
-        return STOPPED
+    except Stopped as stopped:
+        return STOPPED[stopped.number]
     except Exception as error:
         message = memory_advice(job) if ran_out_of_memory(error) else disk_trouble(error)
         if message == str(error) and not isinstance(error, ValueError):
