@@ -61,12 +61,12 @@ def train_briefly(
     """
     columns = Columns(ids, train.batch_size, train.bptt)
     total = len(columns) if steps is None else steps
-    whole = train.model_copy(update={"accumulate": 1})
+    device = model.output.weight.device
+    low = product_type(train.precision, device.type)
+    whole = train.model_copy(update={"accumulate": 1, "precision": str(low).removeprefix("torch.")})
     module = LanguageModelModule(model.train(), whole, learning_rate, total, 1)
     plan = module.configure_optimizers()
     optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]
-    device = model.output.weight.device
-    low = product_type(train.precision, device.type)
     done, tokens, nats, passes, diverged_at = 0, 0, [], 0, None
     started = time.perf_counter()
     with warnings.catch_warnings():
