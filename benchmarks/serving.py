@@ -51,7 +51,6 @@ def main() -> None:
     arguments = parser.parse_args()
     device = find_devices(arguments.device).accelerator
     torch.set_num_threads(1)
-    torch.backends.cudnn.allow_tf32 = False  # as the commands have it
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = make_vocabulary(arguments.vocabulary, Path(folder))
         train = vocabulary.encode_lines(make_lines(arguments.vocabulary, 20_000, seed=0))

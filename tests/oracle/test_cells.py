@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nextword.models.cells import CELLS, GRU, LSTM, RNN, Cell, GRUResetAfter, ReLURNN
-from nextword.models.scan import order, scan, why_not
+from nextword.models.scan import _rnn_in, order, scan, why_not
 
 T, B, SIZE_IN, H = 7, 3, 5, 4
 FUSED = [kind for kind, cell in CELLS.items() if cell.fused is not None]
@@ -163,3 +163,25 @@ def test_no_fused_kernel_for_the_gru_that_resets_before() -> None:
     layer, x, state = make(GRU)
     with pytest.raises(ValueError, match="engine fused cannot run 'gru': no fused kernel computes its equations; take"):
         scan(layer, x, state, "fused")
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_fused_in_a_type_of_its_own(kind: str) -> None:
+    """What runs under autocast on a GPU: in the same type the same function, in a lower one rounded, the state not."""
+
+    def run(low: torch.dtype, layer: Cell, x, state):
+        tensors = [layer.weight_ih, layer.weight_hh, *layer.fused_biases()]
+        output, last = _rnn_in(low, layer, x, state, tensors)
+        assert output.dtype == low and all(field.dtype == torch.float64 for field in last)
+        return with_gradients(layer, x, state, output.double(), last)
+
+    layer, x, state = make(CELLS[kind])
+    want = with_gradients(layer, x, state, *scan(layer, x, state, "fused"))
+    assert_same(run(torch.float64, layer, x, state), want)
+    for a, b in zip(run(torch.bfloat16, layer, x, state), want, strict=True):
+        assert a.dtype == torch.float64 and 0 < (a - b).norm() / b.norm() < 0.03
+
+
+def test_float32_is_not_rounded_to_tf32() -> None:
+    assert torch.backends.cudnn.rnn.fp32_precision == "ieee"
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -110,3 +110,16 @@ def test_without_the_kernel_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(softmax_kernel, "available", lambda *_: False)
     for a, b in zip(with_kernel, run(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_without_the_kernel_low_types_are_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(softmax_kernel, "available", lambda *_: False)
+    torch.manual_seed(0)
+    logits, bias, targets = torch.randn(9, 1003).mul_(5).bfloat16(), torch.randn(1003), torch.randint(1003, (9,))
+    log_prob = torch.log_softmax(logits.double() + bias.double(), 1)
+    own = log_prob.gather(1, targets[:, None])
+    exact = log_prob.exp().scatter_add(1, targets[:, None], -torch.ones_like(own))
+    nats, grad_bias = output_module._error_(logits, bias, targets)
+    torch.testing.assert_close(nats, -own.sum(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(grad_bias.double(), exact.sum(0), rtol=2e-5, atol=2e-6)
+    torch.testing.assert_close(logits.double(), exact, rtol=2**-8, atol=2e-6)

@@ -22,7 +22,7 @@ from nextword.files import write_json
 from nextword.models import build_model
 from nextword.text.ids import load_ids
 from nextword.training import placement
-from nextword.training.artifacts import ModelDescription, save_model
+from nextword.training.artifacts import ModelDescription, load_model, save_model
 from nextword.training.checkpoint import LATEST, PREVIOUS, Checkpoints
 from nextword.training.cluster import find_cluster
 from nextword.training.memory import memory_advice
@@ -200,6 +200,35 @@ def test_evaluation_is_the_same_on_any_number_of_devices(
     assert reports[0] == reports[1]
     for path in (tmp_path / "1 cores").iterdir():
         assert np.array_equal(np.load(path), np.load(tmp_path / "4 cores" / path.name))
+
+
+def test_evaluation_begins_on_every_gpu_at_once(
+    tiny_ids: Path, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, model_params = load_ids(tiny_ids), tiny_params.models["gru"]
+    model = build_model(model_params, corpus.vocab_size, corpus.eos_id)
+    for seed in (0, 1):
+        about = ModelDescription("gru", model_params, corpus.vocab_size, corpus.eos_id, corpus.tokenizer_sha256, seed)
+        save_model(model, about, tmp_path / f"seed-{seed}")
+    places: dict[int, str] = {}
+    scored: list[str] = []
+
+    def load(folder: Path, place: str) -> Any:
+        loaded = load_model(folder)
+        places[id(loaded)] = place
+        return loaded
+
+    def score(model: Any, *arguments: Any) -> Any:
+        scored.append(places[id(model)])
+        return score_split(model, *arguments)
+
+    score_split = neural.score_split
+    monkeypatch.setattr(neural, "find_devices", lambda accelerator: placement.Devices("cuda", (0,), 2))
+    monkeypatch.setattr(neural, "load_model", load)
+    monkeypatch.setattr(neural, "score_split", score)
+    neural.evaluate_model(tiny_params, "gru", tiny_ids, tmp_path, tmp_path / "nats", lambda seed, result: None)
+    assert sorted(scored[:2]) == ["cuda:0", "cuda:1"]
+    assert scored.count("cuda:0") == scored.count("cuda:1")
 
 
 def test_the_sbatch_file_trains_requeues_and_goes_on(

@@ -100,11 +100,19 @@ def test_killed_runs_end_in_the_same_bits(
     assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("number", "devices", "accumulate"),
+    [(signal.SIGTERM, 1, 1), (signal.SIGUSR1, 1, 1), (signal.SIGTERM, 2, 1), (signal.SIGTERM, 1, 2)],
+)
 def test_a_run_told_to_stop_saves_first(
-    number: signal.Signals, whole: str, tiny_ids: Path, tiny_params: Params, tmp_path: Path
-) -> None:
-    path = job(tiny_params, tiny_ids, tmp_path, "gru", checkpoint_seconds=1e9)
+    number: signal.Signals, devices: int, accumulate: int, whole: str, tiny_ids: Path, tiny_params: Params,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    settings = {"devices": devices, "accumulate": accumulate}
+    if devices * accumulate > 1:
+        run(job(tiny_params, tiny_ids, tmp_path / "whole", "gru", **settings))
+        whole = digest(tmp_path / "whole")
+    path = job(tiny_params, tiny_ids, tmp_path, "gru", checkpoint_seconds=1e9, **settings)
     process = start(path)
     while process.poll() is None and not (tmp_path / "progress.jsonl").exists():
         time.sleep(0.01)

@@ -1,7 +1,10 @@
 """The differentiated loss of a window: nats on their scale, penalties on the same, the logged nats without them."""
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
+from torch.utils.data import DataLoader
 
 from nextword.config import ModelParams, TrainParams
 from nextword.models import build_model
@@ -36,3 +39,25 @@ def test_the_state_is_carried_and_cut() -> None:
     for carried, expected in zip(module.states[0].layers, state.layers, strict=True):
         assert not carried.h.requires_grad
         torch.testing.assert_close(carried.h, expected.h)
+
+
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|does not have many workers|LeafSpec|litlogger)")
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_float16_clips_gradients_without_their_scale(optimizer: str) -> None:
+    windows = [torch.randint(11, (T, B), generator=torch.Generator().manual_seed(number)) for number in range(8)]
+    found = []
+    for precision in ("float32", "float16"):
+        torch.manual_seed(0)
+        model = build_model(ModelParams(kind="lstm", embedding_size=5, hidden_size=5, engine="loop"), 11, 0)
+        params = TrainParams(optimizer=optimizer, precision=precision, clip_norm=0.23)
+        module = LanguageModelModule(model, params, 1e-3, len(windows), 1)
+        trainer = pl.Trainer(
+            accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu")] * (precision == "float16"),
+            max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, limit_val_batches=0,
+        )  # fmt: skip
+        trainer.fit(module, DataLoader(windows, batch_size=None))
+        found.append((module.recent_grad_norms, module.num_clipped))
+    (norms, clipped), (low_norms, low_clipped) = found
+    assert 0 < clipped < len(windows) and low_clipped == clipped
+    assert low_norms == pytest.approx(norms, rel=0.01)

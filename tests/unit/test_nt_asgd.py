@@ -94,3 +94,11 @@ def test_averaging_changes_nothing_in_the_steps() -> None:
     assert averaging.callback.averaging and not plain.callback.averaging
     assert torch.equal(averaging.weights(), plain.weights())
     assert not torch.equal(averaging.validated[-1], plain.validated[-1])
+
+
+def test_a_mean_read_to_cpu_goes_to_where_the_weights_are() -> None:
+    averaging = NonmonotoneAveraging(1)
+    module = nn.Linear(3, 2)
+    averaging.load_state_dict({"averaging": True, "count": 2, "mean": [p.detach() for p in module.parameters()]})
+    averaging.on_train_start(None, module.to("meta"))
+    assert [mean.device.type for mean in averaging.mean] == ["meta", "meta"]

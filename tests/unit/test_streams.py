@@ -1,9 +1,14 @@
 """Columns and segments: every token where it belongs, once."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from nextword.text.streams import Columns, segment_windows
+from nextword.training import data
+from nextword.training.data import OnDevice, OnHost
 
 
 def test_columns_read_each_column_as_one_text() -> None:
@@ -67,3 +72,26 @@ def test_windows_cut_anew_have_the_lengths_of_the_paper() -> None:
     np.testing.assert_array_equal(other.cuts, columns.cuts)
     other.cut_anew(0, 2)
     assert (other.cuts != columns.cuts).any()
+
+
+@pytest.mark.parametrize("kind", [OnDevice, OnHost])
+def test_windows_as_tensors_are_those_of_the_columns(kind: Any) -> None:
+    ids = np.random.default_rng(0).integers(40_000, size=1003).astype(np.uint16)
+    columns = Columns(ids, 6, 20, rank=1, world_size=2)
+    placed = kind(columns, torch.device("cpu"))
+    for epoch in range(3):
+        for number, window in enumerate(columns):
+            assert placed[number].dtype == torch.int64 and placed[number].is_contiguous()
+            assert np.array_equal(placed[number].numpy(), window)
+        columns.cut_anew(5, epoch)
+
+
+def test_ids_go_to_a_gpu_where_it_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [Columns(np.arange(1000, dtype=np.uint16), 4, 10, part, 2) for part in range(2)]
+    bytes_needed = 4 * 1000
+    monkeypatch.setattr(data, "OnDevice", lambda columns, device: "device")
+    for free, expected in ((8 * bytes_needed, "device"), (8 * bytes_needed - 1, OnHost)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**12))
+        placed = data.place(parts, torch.device("cuda", 0))
+        assert len(placed) == 2 and all(one == expected or type(one) is expected for one in placed)
+    assert [type(one) for one in data.place(parts, torch.device("cpu"))] == [OnHost, OnHost]

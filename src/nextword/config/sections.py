@@ -186,7 +186,8 @@ class TrainParams(Section):
     devices_per_run: Count | Literal["all"] = 1
     """1: as many runs at once as there are devices (on CPU: one thread-pinned process a core); N: DDP over N."""
     checkpoint_seconds: NonNegative = 20.0
-    """Time between two checkpoints, from which an interrupted run goes on bit for bit."""
+    """Time between two checkpoints, from which an interrupted run goes on bit for bit; longer where they are slow, so
+    that they take at most 2% of the time. 0: after each step."""
     max_parallel_runs: Count | None = None
     """Upper bound for the runs at once; null: as many as there are devices."""
 

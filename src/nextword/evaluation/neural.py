@@ -137,7 +137,8 @@ def evaluate_model(
     loaded = {
         seed: load_model(models / f"seed-{seed}", place) for seed, place in zip(seeds, cycle(places), strict=False)
     }
-    tasks = [(seed, key, protocol) for seed in seeds for key in splits for protocol in PROTOCOLS]
+    # Seeds take turns, and so do the GPUs that hold them.
+    tasks = [(seed, key, protocol) for key in splits for protocol in PROTOCOLS for seed in seeds]
     with ThreadPoolExecutor(devices.num_devices) as pool:
         results = dict(zip(tasks, pool.map(score, tasks), strict=True))
         nats = {(seed, key): results[seed, key, "stateful"][0] for seed in seeds for key in splits}

@@ -22,7 +22,8 @@ class _SumCrossEntropy(torch.autograd.Function):
     """Sum of nats, with the gradients computed chunk by chunk in the forward pass.
 
     d/dlogits = softmax - onehot is at hand as soon as the loss is, so nothing of size N x V outlives its chunk. All
-    matrix products run in ``compute`` (bfloat16 under mixed precision); the weights' gradient is summed in float32.
+    matrix products run in ``compute`` (bfloat16 under mixed precision); between them the softmax is computed in the
+    type of the bias, and rounded once; the weights' gradient is summed in float32.
     """
 
     @staticmethod
@@ -74,10 +75,12 @@ def _error_(logits_NV: Tensor, bias_V: Tensor, targets_N: Tensor) -> tuple[Tenso
     if softmax_kernel.available(logits_NV.dtype, bias_V):
         return softmax_kernel.error_(logits_NV, bias_V, targets_N)
     y = targets_N[:, None]
-    log_prob = torch.log_softmax(logits_NV.add_(bias_V), dim=1)
+    exact = logits_NV.to(bias_V.dtype).add_(bias_V)  # the logits themselves where they are of that type
+    log_prob = torch.log_softmax(exact, dim=1)
     nats = -log_prob.gather(1, y).double().sum()
-    torch.exp(log_prob, out=logits_NV).scatter_add_(1, y, log_prob.new_full((1, 1), -1.0).expand_as(y))
-    return nats, logits_NV.sum(0, dtype=bias_V.dtype)
+    torch.exp(log_prob, out=exact).scatter_add_(1, y, log_prob.new_full((1, 1), -1.0).expand_as(y))
+    logits_NV.copy_(exact)
+    return nats, exact.sum(0)
 
 
 class SoftmaxOutput(nn.Module):

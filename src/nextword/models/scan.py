@@ -29,6 +29,9 @@ from nextword.models.derived import Backend, run_window, underivable
 Engine = Literal["auto", "fused", "compiled", "scan", "loop"]
 Resolved = Literal["fused", "compiled", "scan", "loop"]
 Weights = Mapping[str, Tensor]
+# cuDNN's RNNs would round float32 to TF32, where torch's other products do not: what is called float32 is float32.
+torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
+
 Run = Callable[[Cell, Tensor, CellState, Weights], tuple[Tensor, CellState]]
 
 
@@ -118,9 +121,31 @@ def _derived(
 
 
 def _fused(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tuple[Tensor, CellState]:
-    assert cell.fused is not None
     matrix = weights["hh"] if "hh" in weights else torch.cat([w for w in weights.values() if w.dim() == 2])
     tensors = [cell.weight_ih, matrix, *cell.fused_biases()]
+    if not x_TBI.is_cuda:
+        return _torch_rnn(cell, x_TBI, state, tensors)
+    low = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else state[0].dtype
+    with torch.autocast("cuda", enabled=False):  # which would run cuDNN's RNNs in float16, whatever its own type
+        return _rnn_in(low, cell, x_TBI, state, tensors)
+
+
+def _rnn_in(
+    low: torch.dtype, cell: Cell, x_TBI: Tensor, state: CellState, tensors: list[Tensor]
+) -> tuple[Tensor, CellState]:
+    """The fused kernel in type ``low``; the state that is carried on keeps its own.
+
+    The weights are laid out one after the other, as cuDNN wants them: else it does so itself, with a warning.
+    """
+    flat = torch.cat([tensor.flatten() for tensor in tensors]).to(low)
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    views = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+    output, last = _torch_rnn(cell, x_TBI.to(low), cell.State(*[field.to(low) for field in state]), views)
+    return output, cell.State(*[field.to(own.dtype) for field, own in zip(last, state, strict=True)])
+
+
+def _torch_rnn(cell: Cell, x_TBI: Tensor, state: CellState, tensors: list[Tensor]) -> tuple[Tensor, CellState]:
+    assert cell.fused is not None
     initial = [field.unsqueeze(0) for field in state]
     # has_biases, num_layers, dropout, train, bidirectional, batch_first
     output, *last = type(cell).fused(  # type: ignore[misc]

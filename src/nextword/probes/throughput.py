@@ -24,6 +24,7 @@ from nextword.stage import Progress
 from nextword.text.ids import EncodedCorpus, Ids, load_ids
 from nextword.text.streams import Columns
 from nextword.training.brief import product_type, update, window_loss
+from nextword.training.data import place
 from nextword.training.module import LanguageModelModule
 from nextword.training.placement import find_devices
 from nextword.training.schedule import build_optimizer
@@ -168,8 +169,9 @@ def _windows(ids: Ids, batch_size: int, bptt: int, device: str) -> Iterator[tupl
     """Windows without end, numbered within each pass; those cut short are left out."""
     columns = Columns(ids, batch_size, bptt)
     whole = max(1, columns.length // bptt)
-    for number, window in cycle(zip(range(whole), columns, strict=False)):
-        yield number, torch.from_numpy(window).to(device)
+    (windows,) = place([columns], torch.device(device))
+    for number in cycle(range(whole)):
+        yield number, windows[number].to(device, non_blocking=True)
 
 
 def peak_operations(device: str, low: torch.dtype, seconds: float) -> float:

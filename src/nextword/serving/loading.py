@@ -44,12 +44,9 @@ def load_text_model(folder: Path, ids: Path, device: str = "cpu") -> TextModel:
         backend = Ngrams(NgramModel.load(folder, memory_map=True))
         name, size = "ngram", backend.model.vocab_size
     else:
-        import torch
-
         from nextword.training.artifacts import load_description, load_model
         from nextword.training.placement import find_devices
 
-        torch.backends.cudnn.allow_tf32 = False  # else cuDNN rounds what a float32 model multiplies
         backend = Network(load_model(folder, find_devices(device).accelerator))
         about = load_description(folder)
         name, size = f"{about.name} seed {about.seed}", about.vocab_size

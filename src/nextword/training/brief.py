@@ -16,6 +16,7 @@ from nextword.config import TrainParams
 from nextword.models.language_model import LanguageModel
 from nextword.text.ids import Ids
 from nextword.text.streams import Columns
+from nextword.training.data import place
 from nextword.training.fit import resolve_precision
 from nextword.training.module import LanguageModelModule
 
@@ -61,12 +62,13 @@ def train_briefly(
     """
     columns = Columns(ids, train.batch_size, train.bptt)
     total = len(columns) if steps is None else steps
-    whole = train.model_copy(update={"accumulate": 1})
+    device = model.output.weight.device
+    low = product_type(train.precision, device.type)
+    whole = train.model_copy(update={"accumulate": 1, "precision": str(low).removeprefix("torch.")})
     module = LanguageModelModule(model.train(), whole, learning_rate, total, 1)
     plan = module.configure_optimizers()
     optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]
-    device = model.output.weight.device
-    low = product_type(train.precision, device.type)
+    (windows,) = place([columns], device)
     done, tokens, nats, passes, diverged_at = 0, 0, [], 0, None
     started = time.perf_counter()
     with warnings.catch_warnings():
@@ -74,17 +76,18 @@ def train_briefly(
         warnings.filterwarnings("ignore", "Encountered `nan` values")
         while done < total and diverged_at is None:
             module.on_train_epoch_start()
-            for number, window in enumerate(columns):
+            for number in range(len(columns)):
                 if done == total:
                     break
-                loss = window_loss(module, torch.from_numpy(window).to(device), number, low)
+                window = windows[number].to(device, non_blocking=True)
+                loss = window_loss(module, window, number, low)
                 if not update(model, optimizer, loss, train.clip_norm):
                     diverged_at = done
                     break
                 if schedule["interval"] == "step":
                     schedule["scheduler"].step()
                 done += 1
-                tokens += window.size
+                tokens += window.numel()
             else:
                 passes += 1
                 if on_pass is not None:

@@ -29,8 +29,10 @@ from nextword.training.hooks import own_step_hooks
 LATEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 STOPPING = (signal.SIGUSR1, signal.SIGTERM)
 """Signals that tell a run to stop; where its processes were told by different ones, the first of these counts."""
-AGREE_STEPS = 20
-"""With several processes: steps between two agreements on what to do."""
+AGREE_STEPS, AGREE_SECONDS = 20, 1.0
+"""With several processes: steps between two agreements on what to do, fewer where those would take longer."""
+SAVE_SHARE = 0.02
+"""Of the time, at most, goes into checkpoints."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +55,17 @@ class Checkpoints(Callback):
     Args:
         folder: of the run.
         fingerprint: of parameters and data.
-        seconds: between two checkpoints.
+        seconds: between two checkpoints; more where they are slow (``SAVE_SHARE``). 0: after each step at any cost.
     """
 
     def __init__(self, folder: Path, fingerprint: str, seconds: float) -> None:
         self.folder, self.fingerprint, self.seconds = folder, fingerprint, seconds
         self.told = 0
         """Number of the first signal to stop."""
+        self.interval = seconds
+        """Between the last checkpoint and the next one."""
         self._saved = time.monotonic()
+        self._agree = Agreement()
 
     def listen(self) -> None:
         """Take the signals that tell a run to stop. Ctrl-C is the stage's: it tells its workers itself."""
@@ -71,10 +76,6 @@ class Checkpoints(Callback):
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGUSR1, on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Take them back: Lightning's own handler of SIGTERM broadcasts between processes, in the midst of a step."""
-        self.listen()
 
     def find(self, processes: int) -> Path | None:
         """The newest checkpoint of this run by so many processes that can be read."""
@@ -100,8 +101,8 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         if batch_idx + 1 >= trainer.num_training_batches:
             return
-        due = time.monotonic() - self._saved >= self.seconds
-        *told, due = agree(trainer, batch_idx, *(self.told == number for number in STOPPING), due)
+        due = time.monotonic() - self._saved >= self.interval
+        *told, due = self._agree(trainer, batch_idx, *(self.told == number for number in STOPPING), due)
         if not (due or any(told)):
             return
         self.save(trainer)
@@ -115,8 +116,11 @@ class Checkpoints(Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write a checkpoint; in all processes at once, and none goes on before it is written."""
+        started = time.monotonic()
         trainer.save_checkpoint(self.folder / LATEST)
         self._saved = time.monotonic()
+        if self.seconds:
+            self.interval = max(self.seconds, (self._saved - started) / SAVE_SHARE)
 
     def clear(self) -> None:
         """Remove what a finished run has no use for."""
@@ -135,16 +139,33 @@ def handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def agree(trainer: pl.Trainer, batch_idx: int, *wishes: bool) -> list[bool]:
-    """Wishes of any process, the same in all of them; after a whole step alone, of several processes after some."""
-    steps, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
-    if rest or (trainer.world_size > 1 and (steps - 1) % AGREE_STEPS):
-        return [False] * len(wishes)
-    if trainer.world_size == 1:
-        return list(wishes)
-    any_of_all = torch.tensor(wishes, dtype=torch.int32, device=trainer.strategy.root_device)
-    torch.distributed.all_reduce(any_of_all, torch.distributed.ReduceOp.MAX)
-    return [bool(wish) for wish in any_of_all.tolist()]
+class Agreement:
+    """Wishes of any process, known to all of them after the same step; asked after whole steps alone.
+
+    One process is asked after each, several after some, so that few steps wait for each other, yet about once a second.
+    """
+
+    def __init__(self) -> None:
+        self._steps = self._left = 1
+        self._asked = time.perf_counter()
+
+    def __call__(self, trainer: pl.Trainer, batch_idx: int, *wishes: bool) -> list[bool]:
+        """The wishes, False where they are not asked for."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return [False] * len(wishes)
+        if trainer.world_size == 1:
+            return list(wishes)
+        self._left -= 1
+        if self._left:
+            return [False] * len(wishes)
+        now = time.perf_counter()
+        of_each = [*wishes, (now - self._asked) / self._steps]
+        of_all = torch.tensor(of_each, dtype=torch.float32, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(of_all, torch.distributed.ReduceOp.MAX)
+        *wanted, seconds = of_all.tolist()
+        self._asked, self._steps = now, max(1, min(AGREE_STEPS, int(AGREE_SECONDS / seconds)))
+        self._left = self._steps
+        return [bool(wish) for wish in wanted]
 
 
 class KillSafeIO(TorchCheckpointIO):

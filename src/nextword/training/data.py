@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,6 +14,53 @@ from torch import Tensor
 from nextword.config import TrainParams
 from nextword.text.ids import EncodedCorpus
 from nextword.text.streams import SEGMENT_STEPS, Columns, segment_windows
+
+ROOM = 1 / 8
+"""Share of a device's free memory that the ids of train may take there."""
+
+
+class OnDevice:
+    """Columns whose ids lie on a device, so that no step copies its window to there.
+
+    Args:
+        columns: of this process.
+        device: takes them once, four bytes each.
+    """
+
+    def __init__(self, columns: Columns, device: torch.device) -> None:
+        self.columns = columns
+        self._ids = torch.from_numpy(np.ascontiguousarray(columns.columns.T, dtype=np.int32)).to(device)
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Window ``number``, (T, B)."""
+        start, end = self.columns.cuts[number : number + 2]
+        return self._ids[start:end].long()
+
+
+class OnHost:
+    """Columns read window by window; for a GPU into memory from which it copies while the process goes on.
+
+    Args:
+        columns: of this process.
+        device: where the windows go.
+    """
+
+    def __init__(self, columns: Columns, device: torch.device) -> None:
+        self.columns, self.pinned = columns, device.type == "cuda"
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Window ``number``, (T, B)."""
+        window = torch.from_numpy(self.columns[number])
+        return window.pin_memory() if self.pinned else window
+
+
+def place(parts: list[Columns], device: torch.device) -> list[OnDevice] | list[OnHost]:
+    """The windows of all parts as tensors: on the GPU from the beginning where it has room for them."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if 4 * sum(columns.columns.size for columns in parts) <= ROOM * free:
+            return [OnDevice(columns, device) for columns in parts]
+    return [OnHost(columns, device) for columns in parts]
 
 
 class _Loader:
@@ -22,8 +70,9 @@ class _Loader:
     windows are cut anew in each epoch, alike in all processes.
     """
 
-    def __init__(self, parts: list[Columns], seed: int | None = None) -> None:
+    def __init__(self, parts: list[Columns], device: torch.device, seed: int | None = None) -> None:
         self.parts, self.seed = parts, seed
+        self._placed = place(parts, device)
         self.next, self.epoch = 0, 0
 
     @property
@@ -43,7 +92,7 @@ class _Loader:
         while self.next < len(self):
             window, part = divmod(self.next, len(self.parts))
             self.next += 1
-            yield torch.from_numpy(self.parts[part][window])
+            yield self._placed[part][window]
 
     def state_dict(self) -> dict[str, int]:
         return {"next": self.next, "epoch": self.epoch}
@@ -82,7 +131,8 @@ class StreamDataModule(pl.LightningDataModule):
         ids, params, parts = self.corpus["train"].ids, self.params, self.params.accumulate
         shares = range(rank * parts, (rank + 1) * parts)
         columns = [Columns(ids, params.batch_size, params.bptt, share, world_size * parts) for share in shares]
-        return _Loader(columns, self.seed if params.random_bptt else None)
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        return _Loader(columns, device, self.seed if params.random_bptt else None)
 
     def val_dataloader(self) -> Any:  # noqa: D102
         valid = self.corpus["valid"]

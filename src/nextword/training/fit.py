@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import resource
 import time
 import warnings
@@ -23,10 +24,10 @@ from nextword.perplexity import perplexity
 from nextword.text.ids import load_ids
 from nextword.text.streams import Columns
 from nextword.training.artifacts import ModelDescription, save_model
-from nextword.training.checkpoint import Checkpoints, KillSafeIO, agree, handlers_kept
+from nextword.training.checkpoint import Agreement, Checkpoints, KillSafeIO, handlers_kept
 from nextword.training.cluster import find_cluster
 from nextword.training.data import StreamDataModule
-from nextword.training.hooks import NoProfiler, own_step_hooks
+from nextword.training.hooks import NoProfiler, no_answer_to_signals, own_step_hooks
 from nextword.training.module import Diverged, LanguageModelModule
 from nextword.training.nt_asgd import NonmonotoneAveraging
 from nextword.training.worker import Job
@@ -44,6 +45,10 @@ def fit(job: Job) -> None:
     keep_freed_memory()
     # Else deterministic algorithms fill all memory with NaN before it is written; nothing here reads what was not.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if job.accelerator == "cuda":
+        # The same bits each time; the other operations of a step on a GPU have no order to choose.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic = True
     job.folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(job.seed, workers=True, verbose=False)
     corpus = load_ids(job.ids)
@@ -86,6 +91,7 @@ def fit(job: Job) -> None:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+    no_answer_to_signals(trainer)
     data = StreamDataModule(corpus, params, job.params.evaluate.batch_size, job.seed)
     diverged: dict[str, Any] | None = None
     try:
@@ -147,6 +153,7 @@ class Recorder(Callback):
         self.rows_bytes = 0
         """Length of the file of rows."""
         self._started = self._written = time.perf_counter()
+        self._agree = Agreement()
 
     def state_dict(self) -> dict[str, Any]:
         """What goes into a checkpoint, taken after a window."""
@@ -177,7 +184,7 @@ class Recorder(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         self.tokens += batch.numel() * trainer.world_size
         now = time.perf_counter()
-        (due,) = agree(trainer, batch_idx, now - self._written >= ROW_SECONDS)
+        (due,) = self._agree(trainer, batch_idx, now - self._written >= ROW_SECONDS)
         if due:
             self._written = now
             self._write(trainer, self._row(trainer, pl_module, self.seconds + now - self._started))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+import lightning.pytorch as pl
 from lightning.pytorch.profilers import PassThroughProfiler
 
 T = TypeVar("T")
@@ -33,3 +34,13 @@ class NoProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]  # noqa: D102
         return self._nothing
+
+
+def no_answer_to_signals(trainer: pl.Trainer) -> None:
+    """Leave signals to :class:`nextword.training.checkpoint.Checkpoints`.
+
+    At SIGTERM Lightning (2.6) would leave training before anything is saved. Several processes would ask each other for
+    it before each step, which waits for the device.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]

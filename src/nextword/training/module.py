@@ -164,11 +164,11 @@ class LanguageModelModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         self.settle()
         own = {
-            "state": list(tensors(self.states)),
+            "state": [tensor.cpu() for tensor in tensors(self.states)],
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
-            "sums": [self.own_nats, self.own_targets],
-        }
+            "sums": [self.own_nats.cpu(), self.own_targets],
+        }  # from CPU: what is on a GPU would be read back there by every process
         everywhere = [own]
         if self.trainer.world_size > 1:
             everywhere = [own] * self.trainer.world_size

@@ -48,6 +48,12 @@ class NonmonotoneAveraging(Callback):
         for key, value in state.items():
             setattr(self, key, value)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """A checkpoint is read to CPU, wherever training goes on."""
+        self.mean = [
+            mean.to(parameter.device) for mean, parameter in zip(self.mean, pl_module.parameters(), strict=False)
+        ]
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         if not self.averaging or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return

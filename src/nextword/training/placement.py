@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nextword.config import TrainParams
-from nextword.stage import disk_is_full
+from nextword.stage import GRACE_SECONDS, disk_is_full
 from nextword.training.memory import memory_advice
 from nextword.training.progress import Progress
 from nextword.training.worker import STARTED_BY, STOPPED, Job
@@ -214,7 +214,7 @@ class _Process:
 
     def wait_or_kill(self) -> None:
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
 

@@ -14,16 +14,20 @@ from nextword.config import ScheduleParams, TrainParams
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], params: TrainParams, learning_rate: float) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) or SGD, also under NT-ASGD; weight decay falls on matrices, not on biases."""
+    """AdamW (Loshchilov & Hutter 2019) or SGD, also under NT-ASGD; weight decay falls on matrices, not on biases.
+
+    In float16 not the fused ones: they divide by the loss scale only when they step, after gradients are clipped.
+    """
     parameters = [p for p in parameters if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": params.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    fused = params.precision != "float16"
     if params.optimizer == "adamw":
-        return AdamW(groups, lr=learning_rate, fused=True)
-    return SGD(groups, lr=learning_rate, momentum=params.momentum, fused=True)
+        return AdamW(groups, lr=learning_rate, fused=fused)
+    return SGD(groups, lr=learning_rate, momentum=params.momentum, fused=fused)
 
 
 def build_scheduler(
