@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from nextword.allocator import keep_freed_memory
-from nextword.models.cells import CELLS, Cell, CellState
+from nextword.models.cells import CELLS, Cell
 from nextword.models.scan import order, resolve_engine, scan, why_not
 from nextword.training.placement import find_devices
 
@@ -47,21 +47,6 @@ def in_turns(work: dict[str, Callable[[], None]], turns: int, device: str) -> di
             if turn >= 2:
                 seconds[name].append(spent)
     return seconds
-
-
-def graphed(cell: Cell, x: torch.Tensor, state: CellState) -> Callable[[], torch.Tensor]:
-    """The engine ``scan`` recorded in a CUDA graph, forward and backward: one launch for a whole window."""
-
-    class Window(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cell = cell
-
-        def forward(self, x: torch.Tensor, *fields: torch.Tensor) -> torch.Tensor:
-            return scan(self.cell, x, self.cell.State(*fields), "scan")[0]
-
-    window = torch.cuda.make_graphed_callables(Window(), (x, *state))
-    return lambda: window(x, *state)
 
 
 def matrices(cell: Cell) -> int:
@@ -101,6 +86,7 @@ def main() -> None:
             cell.initialize(hidden**-0.5)
             state = cell.zero_state(batch)
             able = [engine for engine in order(device) if why_not(engine, CELLS[kind], device) is None]
+            able += ["graph"] if device == "cuda" and "scan" in able else []
             engines = [e for e in able if e in (arguments.engines or able)]
 
             def ours(engine, cell=cell, state=state, x=x, gradient=gradient) -> None:
@@ -108,16 +94,7 @@ def main() -> None:
                     output = scan(cell, x, state, engine)[0]
                 output.backward(gradient.to(output.dtype))
 
-            if device == "cuda":
-                replay = graphed(cell, x, state)
-
-                def in_graph(replay=replay, gradient=gradient) -> None:
-                    replay().backward(gradient)
-
             work = {"nn.LSTM": torch_lstm} | {e: lambda e=e, ours=ours: ours(e) for e in engines}
-            if device == "cuda":
-                work["graph"] = in_graph
-                engines = [*engines, "graph"]
             seconds = in_turns(work, arguments.turns, device)
             chosen = resolve_engine(CELLS[kind], "auto", device)
             for engine in engines:

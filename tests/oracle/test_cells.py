@@ -183,5 +183,5 @@ def test_fused_in_a_type_of_its_own(kind: str) -> None:
 
 
 def test_float32_is_not_rounded_to_tf32() -> None:
-    assert torch.backends.cudnn.rnn.fp32_precision == "ieee"
+    assert not torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"

@@ -8,6 +8,7 @@ import torch
 from nextword.config import Params
 from nextword.models import build_model
 from nextword.text.ids import load_ids
+from nextword.training import brief as brief_training
 from nextword.training.artifacts import load_model
 from nextword.training.brief import train_briefly
 from nextword.training.run import train_model
@@ -49,6 +50,24 @@ def test_a_divergence_is_a_result(tiny_ids: Path, tiny_params: Params) -> None:
         model.embedding.weight.fill_(float("nan"))
     brief = train_briefly(model, corpus["train"].ids, tiny_params.train, own.learning_rate)
     assert (brief.diverged_at, brief.steps) == (0, 0)
+
+
+@pytest.mark.parametrize("learning_rate", [0.02, 1e30])
+def test_numbers_read_late_change_nothing(
+    learning_rate: float, tiny_ids: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: those of a step are read when the next one is under way."""
+    corpus, own = load_ids(tiny_ids), tiny_params.models["gru"]
+    train, found = tiny_params.train.model_copy(update={"clip_norm": None}), []
+    for late in (set(), {"cpu"}):
+        monkeypatch.setattr(brief_training, "READ_LATE", late)
+        torch.manual_seed(0)
+        model = build_model(own, corpus.vocab_size, corpus.eos_id)
+        brief = train_briefly(model, corpus["train"].ids, train, learning_rate, 60)
+        weights = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+        found.append((brief.steps, brief.tokens, brief.diverged_at, weights))
+    assert found[0][:3] == found[1][:3] and torch.equal(found[0][3], found[1][3])
+    assert (found[0][2] is None) == (learning_rate < 1.0) and found[0][0] > 0
 
 
 def test_a_text_too_short_is_refused(tiny_ids: Path, tiny_params: Params) -> None:

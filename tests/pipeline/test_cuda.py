@@ -188,7 +188,7 @@ def test_evaluation_gives_the_same_nats(name: str, tiny_ids: Path, tiny_params: 
     assert perplexities[1] == pytest.approx(perplexities[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("engine", ["auto", "scan", "loop"])
+@pytest.mark.parametrize("engine", ["auto", "scan", "graph", "loop"])
 @pytest.mark.parametrize("kind", [kind for kind in MODELS if kind != "nnlm"])
 def test_every_cell_has_the_gradient_of_a_cpu(kind: str, engine: Any) -> None:
     tokens = torch.randint(23, (11, 4), generator=torch.Generator().manual_seed(1))
@@ -202,3 +202,19 @@ def test_every_cell_has_the_gradient_of_a_cpu(kind: str, engine: Any) -> None:
         found.append([nats.detach().cpu(), *(p.grad.cpu() for p in model.parameters() if p.grad is not None)])
     for cpu, cuda in zip(*found, strict=True):
         torch.testing.assert_close(cuda, cpu, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("changes", [{}, {"weight_drop": 0.3}, {"num_layers": 2}])
+def test_recorded_windows_train_as_the_steps_do(
+    changes: dict[str, Any], tiny_ids: Path, tiny_params: Params, tmp_path: Path
+) -> None:
+    """Windows of two lengths, each recorded once; the streams cut in two, so that states outlive a replay."""
+    found = []
+    for engine in ("scan", "graph"):
+        model = tiny_params.models["gru"].model_copy(update={"engine": engine, **changes})
+        params = tiny_params.model_copy(update={"models": {"gru": model}})
+        settings = {"accelerator": "cuda", "precision": "float32", "accumulate": 2, "seeds": (0,)}
+        (run,) = train(params, "gru", tiny_ids, tmp_path / engine, **settings)["runs"]
+        assert run["engine"] == engine
+        found.append(run["valid_perplexity"])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from nextword.config import ModelParams
 from nextword.models import c_library as library
+from nextword.models import check_model
 from nextword.models.cells import CELLS, LSTM, Cell, HState
 from nextword.models.derived import c_kernels
 from nextword.models.derived.expression import FUNCTIONS, ZERO, Expression, NotTraceable, expression, named, pull_back
 from nextword.models.derived.trace import trace
-from nextword.models.scan import resolve_engine, scan, why_not
+from nextword.models.scan import order, resolve_engine, scan, why_not
 
 
 class Odd(Cell):
@@ -51,6 +53,17 @@ def gradients(layer: Cell, engine: str, dtype: torch.dtype = torch.float64):
     h = torch.randn(3, layer.hidden_size, dtype=dtype, requires_grad=True)
     output, _ = scan(layer, x, HState(h), engine)
     return [output, *torch.autograd.grad((output * output.detach().cos()).sum(), [x, h, *layer.parameters()])]
+
+
+def test_graphs_are_for_gpus_and_asked_for() -> None:
+    """Elsewhere their windows run as scan, and the reports say so."""
+    gru = CELLS["gru"]
+    assert [resolve_engine(gru, "graph", device) for device in ("cpu", "cuda")] == ["scan", "graph"]
+    assert "graph" not in (*order("cpu"), *order("cuda"))
+    with pytest.raises(ValueError, match="engine graph cannot run 'softmax'"):
+        resolve_engine(Softmax, "graph", "cuda")
+    with pytest.raises(ValueError, match="remove checkpoint_steps"):
+        check_model(ModelParams(kind="gru", engine="graph", checkpoint_steps=8))
 
 
 @pytest.mark.parametrize("cell", [Odd, TwiceUsed])

@@ -123,7 +123,7 @@ class ModelParams(Section):
     """Weights are drawn from U(-init_scale, init_scale); null: 1/sqrt(hidden_size), embeddings 0.1."""
     forget_bias: float | None = None
     """Cells with a forget gate: its initial bias; null leaves it to the cell (1.0; Jozefowicz 2015)."""
-    engine: Literal["auto", "fused", "compiled", "scan", "loop"] = "auto"
+    engine: Literal["auto", "fused", "compiled", "scan", "graph", "loop"] = "auto"
     """What runs the recurrent layers (nextword.models.scan); auto takes the fastest that computes the cell."""
     checkpoint_steps: Count | None = None
     """Keep activations of the recurrent layers only at each so many steps and compute them again in the backward

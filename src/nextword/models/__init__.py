@@ -75,6 +75,8 @@ def _check_nnlm(params: ModelParams) -> None:
 def _check_recurrent(params: ModelParams) -> None:
     cell = CELLS[params.kind]
     resolve_engine(cell, params.engine)
+    if params.engine == "graph" and params.checkpoint_steps is not None:
+        raise ValueError("engine graph records whole windows, so none is computed again; remove checkpoint_steps")
     if params.num_layers == 1 and params.connection != "plain":
         raise ValueError(
             f"connection {params.connection} joins layers, and there is one; set num_layers to 2 or more, "

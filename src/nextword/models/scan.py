@@ -1,11 +1,13 @@
 """Every recurrent layer, whatever its cell, runs here: a window of inputs in, outputs and the last state out.
 
-Four engines compute the same function of the same Parameters:
+Five engines compute the same function of the same Parameters:
 
 - ``compiled``: on CPU, a whole window in C that is derived from the cell's step (:mod:`nextword.models.derived`), where
   there is a C compiler and the step is arithmetic;
 - ``fused``: torch's kernel (oneDNN on CPU, cuDNN on a GPU), where the cell has one;
 - ``scan``: the same with kernels of torch operations, on every device;
+- ``graph``: on a GPU, windows of ``scan`` in training recorded as CUDA graphs: one launch for each
+  (:mod:`nextword.models.derived.graphs`); ``scan`` elsewhere. Only where it is asked for;
 - ``loop``: the steps as they are written, differentiated by autograd: every cell, and derivatives of any order.
 
 Shapes: T time steps, B batch, I input size, H hidden size, G number of gates.
@@ -24,13 +26,13 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from nextword.models.cells import Cell, CellState
-from nextword.models.derived import Backend, run_window, underivable
+from nextword.models.derived import Backend, replay_window, run_window, underivable
 
-Engine = Literal["auto", "fused", "compiled", "scan", "loop"]
-Resolved = Literal["fused", "compiled", "scan", "loop"]
+Engine = Literal["auto", "fused", "compiled", "scan", "graph", "loop"]
+Resolved = Literal["fused", "compiled", "scan", "graph", "loop"]
 Weights = Mapping[str, Tensor]
 # cuDNN's RNNs would round float32 to TF32, where torch's other products do not: what is called float32 is float32.
-torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
+torch.backends.cudnn.allow_tf32 = False
 
 Run = Callable[[Cell, Tensor, CellState, Weights], tuple[Tensor, CellState]]
 
@@ -55,6 +57,8 @@ def resolve_engine(cell: type[Cell], engine: Engine, device: str = "cpu") -> Res
     Raises:
         ValueError: the engine that was asked for cannot run this cell.
     """
+    if engine == "graph" and device == "cpu":
+        engine = "scan"
     if engine == "auto":
         return next(name for name in order(device) if why_not(name, cell, device) is None)
     if (reason := why_not(engine, cell, device)) is not None:
@@ -158,5 +162,6 @@ _ENGINES: dict[Resolved, Run] = {
     "fused": _fused,
     "compiled": partial(_derived, backend="c"),
     "scan": partial(_derived, backend="torch"),
+    "graph": replay_window,
     "loop": _loop,
 }

@@ -23,7 +23,7 @@ from nextword.probes.step_costs import allocated, bytes_per_token, counted_by_to
 from nextword.stage import Progress
 from nextword.text.ids import EncodedCorpus, Ids, load_ids
 from nextword.text.streams import Columns
-from nextword.training.brief import product_type, update, window_loss
+from nextword.training.brief import Updates, product_type, window_loss
 from nextword.training.data import place
 from nextword.training.module import LanguageModelModule
 from nextword.training.placement import find_devices
@@ -134,10 +134,12 @@ class Training:
     ) -> None:
         torch.manual_seed(0)
         self.model = build_model(params, corpus.vocab_size, corpus.eos_id).to(device).train()
-        self.device, self.low, self.clip = device, low, train.clip_norm
+        self.device, self.low = device, low
         settings = train.model_copy(update={"optimizer": "adamw", "loss_scale": "mean"})
         self.module = LanguageModelModule(self.model, settings, LEARNING_RATE, 1, 1)
-        self.optimizer = build_optimizer(self.model.parameters(), settings, LEARNING_RATE)
+        self.update = Updates(
+            self.model, build_optimizer(self.model.parameters(), settings, LEARNING_RATE), train.clip_norm
+        )
         self.windows = _windows(corpus["train"].ids, batch_size, train.bptt, device)
         for _ in range(WARM_STEPS):
             self.step()
@@ -155,7 +157,7 @@ class Training:
     def step(self) -> int:
         """One update; tokens trained on."""
         loss, tokens = self.forward()
-        if not update(self.model, self.optimizer, loss, self.clip):
+        if not self.update(loss):
             raise FloatingPointError(f"loss {float(loss)} or its gradient is not finite")
         return tokens
 
@@ -195,7 +197,7 @@ def _describe(
     training = Training(params, corpus, train, device, low, train.batch_size)
     model, tokens = training.model, training.step()
     # without gradients before it, so that those of the step count whole
-    training.optimizer.zero_grad()
+    training.update.optimizer.zero_grad()
     kept, _ = allocated(training.forward, device)
     _, peak = allocated(training.step, device)
     return {

@@ -18,7 +18,7 @@ from nextword.text.ids import Ids
 from nextword.text.streams import Columns
 from nextword.training.data import place
 from nextword.training.fit import resolve_precision
-from nextword.training.module import LanguageModelModule
+from nextword.training.module import READ_LATE, LanguageModelModule, Numbers
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,23 @@ def train_briefly(
     plan = module.configure_optimizers()
     optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]
     (windows,) = place([columns], device)
-    done, tokens, nats, passes, diverged_at = 0, 0, [], 0, None
+    updates, sizes, nats, passes, finite = Updates(model, optimizer, train.clip_norm), list[int](), [], 0, True
     started = time.perf_counter()
     with warnings.catch_warnings():
         # Of the sums that the module keeps; here a loss that is not a number is a result.
         warnings.filterwarnings("ignore", "Encountered `nan` values")
-        while done < total and diverged_at is None:
+        while len(sizes) < total and finite:
             module.on_train_epoch_start()
             for number in range(len(columns)):
-                if done == total:
+                if len(sizes) == total:
                     break
                 window = windows[number].to(device, non_blocking=True)
                 loss = window_loss(module, window, number, low)
-                if not update(model, optimizer, loss, train.clip_norm):
-                    diverged_at = done
+                if not (finite := updates(loss)):
                     break
                 if schedule["interval"] == "step":
                     schedule["scheduler"].step()
-                done += 1
-                tokens += window.numel()
+                sizes.append(window.numel())
             else:
                 passes += 1
                 if on_pass is not None:
@@ -95,7 +93,9 @@ def train_briefly(
                     model.train()
             sum_nats, targets = module.train_sums()
             nats.append(sum_nats / targets)
-    return Brief(done, tokens, time.perf_counter() - started, diverged_at, tuple(nats))
+    finite = updates.settle() and finite
+    steps = updates.done
+    return Brief(steps, sum(sizes[:steps]), time.perf_counter() - started, None if finite else steps, tuple(nats))
 
 
 def product_type(precision: str, device: str) -> torch.dtype:
@@ -109,12 +109,40 @@ def window_loss(module: LanguageModelModule, window_TB: Tensor, number: int, low
         return module.training_step(window_TB, number)
 
 
-def update(model: LanguageModel, optimizer: Optimizer, loss: Tensor, clip_norm: float | None) -> bool:
-    """One step of the optimiser; False, and no step, where the loss or the norm of its gradient is not finite."""
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
-    finite = bool(loss.isfinite() and norm.isfinite())
-    if finite:
-        optimizer.step()
-    return finite
+class Updates:
+    """Steps of an optimiser; none where the loss or the norm of its gradient is not finite.
+
+    On devices that are ahead of their process the numbers of a step are read once the next one is under way, and the
+    fused optimiser passes over a step of its own accord: nothing waits for the device.
+    """
+
+    def __init__(self, model: LanguageModel, optimizer: Optimizer, clip_norm: float | None) -> None:
+        self.done = 0
+        """Steps that are known to have been finite."""
+        self.optimizer = optimizer
+        self._model, self._clip = model, clip_norm or math.inf
+        self._unread: Numbers | None = None
+
+    def __call__(self, loss: Tensor) -> bool:
+        """One step; False where it, or on such a device the one before it, was not finite."""
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
+        finite = loss.detach().isfinite() & norm.isfinite()
+        late = loss.device.type in READ_LATE
+        if late:
+            self.optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]
+        numbers, known = Numbers(finite), self.settle()
+        self._unread = numbers
+        if known and (late or self.settle()):
+            self.optimizer.step()
+            return True
+        return False
+
+    def settle(self) -> bool:
+        """Read what is not read yet; False where that step was not finite."""
+        if self._unread is None:
+            return True
+        (finite,), self._unread = self._unread.read(), None
+        self.done += int(finite)
+        return bool(finite)

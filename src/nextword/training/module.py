@@ -71,7 +71,7 @@ class LanguageModelModule(pl.LightningModule):
         self._loss = torch.tensor(math.nan)
         self._steps = params.bptt
         """T of the window at hand."""
-        self._unread: _Numbers | None = None
+        self._unread: Numbers | None = None
         """Loss and gradient norm of the last step, where they are read late."""
         self._restored: dict[str, Any] | None = None
         """What this process goes on from."""
@@ -104,7 +104,7 @@ class LanguageModelModule(pl.LightningModule):
         if late:
             # Fused optimisers leave weights and state as they are where this is 1: nothing spreads till it is known.
             optimizer.found_inf = 1.0 - (self._loss.isfinite() & norm.isfinite()).float()
-        numbers = _Numbers(self._loss, norm)
+        numbers = Numbers(self._loss, norm)
         self.settle()
         self._unread = numbers
         if not late:
@@ -205,7 +205,7 @@ class LanguageModelModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
-class _Numbers:
+class Numbers:
     """Numbers of a step, on their way from the device; nothing waits for them until they are read."""
 
     def __init__(self, *numbers: Tensor) -> None:
@@ -217,6 +217,7 @@ class _Numbers:
             self._copied.record()
 
     def read(self) -> list[float]:
+        """The numbers; waits until they are there."""
         if self._copied is not None:
             self._copied.synchronize()
         return [float(number) for number in self._numbers]

@@ -69,13 +69,21 @@ def run_window(
         weights: the cell's recurrent weights.
         backend: of the kernels.
     """
+    settings, tensors = window_arguments(cell, x_TBI, state, weights, backend)
+    output, *last = Window.apply(*settings, *tensors)  # type: ignore[no-untyped-call]
+    return output, type(state)(*last)
+
+
+def window_arguments(
+    cell: Cell, x_TBI: Tensor, state: CellState, weights: Mapping[str, Tensor], backend: Backend
+) -> tuple[tuple[type[Cell], Backend, tuple[str, ...], torch.dtype], tuple[Tensor, ...]]:
+    """What :class:`Window` takes: settings, and the tensors that it is a function of."""
     device, low = x_TBI.device.type, state[0].dtype
     if torch.is_autocast_enabled(device):
         autocast = torch.get_autocast_dtype(device)
         low = autocast if autocast == torch.bfloat16 or backend == "torch" else low
-    arguments = (type(cell), backend, tuple(weights), low, x_TBI, cell.weight_ih, cell.bias, *state, *weights.values())
-    output, *last = _Window.apply(*arguments)  # type: ignore[no-untyped-call]
-    return output, type(state)(*last)
+    tensors = (x_TBI, cell.weight_ih, cell.bias, *state, *weights.values())
+    return (type(cell), backend, tuple(weights), low), tensors
 
 
 def _mm(x: Tensor, y: Tensor) -> Tensor:
@@ -83,14 +91,16 @@ def _mm(x: Tensor, y: Tensor) -> Tensor:
     return matmul(x, y) if available(x, y) else torch.mm(x, y)
 
 
-class _Window(torch.autograd.Function):
+class Window(torch.autograd.Function):
+    """Outputs and last state as a function of :func:`window_arguments`."""
+
     @staticmethod
-    def forward(
+    def forward(  # noqa: D102
         ctx: Any, cell: type[Cell], backend: Backend, names: tuple[str, ...], low: torch.dtype, x_TBI: Tensor,
         weight_ih: Tensor, bias: Tensor, *tensors: Tensor,
     ) -> Any:  # fmt: skip
         with torch.autocast(x_TBI.device.type, enabled=False):
-            return _Window._forward(ctx, cell, backend, names, low, x_TBI, weight_ih, bias, *tensors)
+            return Window._forward(ctx, cell, backend, names, low, x_TBI, weight_ih, bias, *tensors)
 
     @staticmethod
     def _forward(
@@ -123,9 +133,9 @@ class _Window(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_output: Tensor, *d_last: Tensor) -> Any:
+    def backward(ctx: Any, d_output: Tensor, *d_last: Tensor) -> Any:  # noqa: D102
         with torch.autocast(d_output.device.type, enabled=False):
-            return _Window._backward(ctx, d_output, *d_last)
+            return Window._backward(ctx, d_output, *d_last)
 
     @staticmethod
     def _backward(ctx: Any, d_output: Tensor, *d_last: Tensor) -> Any:
