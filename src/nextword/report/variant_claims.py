@@ -6,7 +6,6 @@ of Greff et al., LSTM: A Search Space Odyssey, 2015) and those on the variants o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,8 +18,8 @@ def read_as(reading: Reading, margin: float) -> str:
     """A reading in words; ``margin`` is the share of perplexity up to which two are called comparable."""
     share = f"{100 * margin:g}%"
     return {
-        "higher": "its perplexity is higher",
-        "lower": "its perplexity is lower",
+        "higher": f"its perplexity is higher by more than {share}",
+        "lower": f"its perplexity is lower by more than {share}",
         "equal": f"the perplexities differ by at most {share}",
         "not higher": f"its perplexity is not higher by more than {share}",
         "not lower": f"its perplexity is not lower by more than {share}",
@@ -36,10 +35,6 @@ class Claim:
     text: str = ""
     reading: Reading | None = None
     """Of its perplexity against that of the model with which the claim compares it."""
-
-    def margin(self, share: float) -> float:
-        """Practical margin of the verdict, of logarithms; zero where the notes do not say by how much."""
-        return 0.0 if self.reading in ("higher", "lower") else math.log1p(share)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def stand(gap: Difference | None) -> Standing:
 def _judged(reports: Reports, row: VariantRow, control: str, gap: Crossed | None, protocol: Protocol) -> VariantRow:
     """The row with the verdict on its claim."""
     assert row.claim.reading is not None
-    margin = row.claim.margin(reports.params.compare.margin)
+    margin = reports.perplexity_margin
     basis = basis_of(reports, row.model.name, control, "test", protocol)
     verdict = judge_by(basis, row.claim.reading, gap, margin)
     return replace(row, against=control, claim_gap=gap, margin=margin, basis=basis, verdict=verdict)

@@ -135,9 +135,9 @@ def _notes(variants: Variants) -> tuple[str, ...]:
         f"The rule, by the {protocol} perplexity: worse than {short} where the whole interval lies above 1, better "
         "where it lies below, not told apart where it holds 1, or there is none (one seed a model, or "
         "one document). A claim is supported where the interval lies within what it is read as, contradicted where it "
-        "lies wholly outside, else "
-        f"undecided. Higher by at most {share} is from 1 to {1.0 + variants.margin:g} times; a lower perplexity has no "
-        "margin. The data files hold what each verdict follows from.",
+        f"lies wholly outside (a lower perplexity: where it is higher by more than {share}), else undecided. Higher by "
+        f"at most {share} is from 1 to {1.0 + variants.margin:g} times. "
+        "The data files hold what each verdict follows from.",
     ]
     if any(row.against not in (None, variants.baseline) for row in variants.rows):
         notes.append(
