@@ -105,7 +105,8 @@ class AdaptiveParams(Section):
 class CapacityParams(Section):
     """What LSTM and GRU can hold: random text by heart, train text without regularisation, and what that costs."""
 
-    embedding_size: Count = 64
+    embedding_size: Count = 48
+    """Another one than the hidden size, so that every network has the projection before the tied output."""
     hidden_size: Count = 64
     """Of LSTM and both GRUs; beside them stands an LSTM of the GRU's number of parameters."""
     learning_rates: Rates = (1e-2, 2e-2)
@@ -126,7 +127,8 @@ class CapacityParams(Section):
 class ThroughputParams(Section):
     """Training speed of LSTM and GRU against batch size and devices."""
 
-    embedding_size: Count = 128
+    embedding_size: Count = 96
+    """As of ``capacity``."""
     hidden_size: Count = 128
     """Of LSTM and both GRUs; beside them stands an LSTM of the GRU's number of parameters."""
     batch_sizes: Lags = (1, 4, 20, 80)
