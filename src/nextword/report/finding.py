@@ -147,7 +147,7 @@ def over_seeds(
         key: of the finding.
         claim: what the notes say.
         measured: what the numbers are.
-        a: natural logarithms where ``scale`` is a ratio. Empty: there is no figure, and no verdict.
+        a: natural logarithms where ``scale`` is a ratio. No verdict where it is empty, or infinite (beyond measure).
         b: the same.
         reading: how the claim reads.
         scale: ratio or difference.
@@ -157,10 +157,13 @@ def over_seeds(
     """
     assert scale != "exact"
     one, other = (Side(name, side_estimate(list(values.values()), scale, confidence)) for name, values in (a, b))
-    gap = at_least(difference(a[1], b[1], confidence, pair=True), step) if a[1] and b[1] else None
-    verdict = judge(reading, gap, margin)
-    note = "one seed a side" if gap is not None and gap.method == "none" else ""
-    return Finding(key, claim, measured, one, other, reading, scale, gap, verdict, margin, note=note)
+    beyond = math.inf in (*a[1].values(), *b[1].values())
+    gap = at_least(difference(a[1], b[1], confidence, pair=True), step) if a[1] and b[1] and not beyond else None
+    one_seed = "one seed a side" if gap is not None and gap.method == "none" else ""
+    return Finding(
+        key, claim, measured, one, other, reading, scale, gap, judge(reading, gap, margin), margin,
+        note="a seed lies beyond what was measured" if beyond else one_seed, basis="nothing" if beyond else "interval",
+    )  # fmt: skip
 
 
 def side_estimate(values: Sequence[float], scale: Scale, confidence: float) -> Estimate | None:

@@ -25,10 +25,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from nextword.training.hooks import own_step_hooks
+from nextword.training.worker import STOPPED
 
 LATEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
-STOPPING = (signal.SIGUSR1, signal.SIGTERM)
-"""Signals that tell a run to stop; where its processes were told by different ones, the first of these counts."""
 AGREE_STEPS, AGREE_SECONDS = 20, 1.0
 """With several processes: steps between two agreements on what to do, fewer where those would take longer."""
 SAVE_SHARE = 0.02
@@ -73,8 +72,8 @@ class Checkpoints(Callback):
         def on_signal(number: int, frame: FrameType | None) -> None:
             self.told = self.told or number
 
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGUSR1, on_signal)
+        for number in STOPPED:
+            signal.signal(number, on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def find(self, processes: int) -> Path | None:
@@ -102,11 +101,11 @@ class Checkpoints(Callback):
         if batch_idx + 1 >= trainer.num_training_batches:
             return
         due = time.monotonic() - self._saved >= self.interval
-        *told, due = self._agree(trainer, batch_idx, *(self.told == number for number in STOPPING), due)
+        *told, due = self._agree(trainer, batch_idx, *(self.told == number for number in STOPPED), due)
         if not (due or any(told)):
             return
         self.save(trainer)
-        for number, by_it in zip(STOPPING, told, strict=True):
+        for number, by_it in zip(STOPPED, told, strict=True):
             if by_it:
                 raise Stopped(number)
 
@@ -131,7 +130,7 @@ class Checkpoints(Callback):
 @contextmanager
 def handlers_kept() -> Iterator[None]:
     """Give back the signals that :meth:`Checkpoints.listen` takes."""
-    handlers = {number: signal.getsignal(number) for number in (*STOPPING, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (*STOPPED, signal.SIGINT)}
     try:
         yield
     finally:

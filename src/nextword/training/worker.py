@@ -26,9 +26,10 @@ from pydantic import BaseModel, ConfigDict
 from nextword.config import Params
 from nextword.stage import disk_trouble, end_once
 
-STOPPED: dict[int, int] = {number: 128 + number for number in (signal.SIGTERM, signal.SIGUSR1)}
+STOPPED: dict[int, int] = {number: 128 + number for number in (signal.SIGUSR1, signal.SIGTERM)}
 """Exit status of a worker that was told to stop by a signal and has saved: SLURM's job asks to be queued again after
-SIGUSR1, which says that its time is nearly over, but not after SIGTERM, with which it is cancelled."""
+SIGUSR1, which says that its time is nearly over, but not after SIGTERM, with which it is cancelled. Where the processes
+of a run were told by different ones, the first of these counts."""
 
 STARTED_BY = "NEXTWORD_STARTED_BY"
 """Environment variable: process id of the stage, which may be gone before its worker can ask for it."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from nextword.config import ModelParams
 from nextword.report.collect import Neural, Reports
-from nextword.report.finding import Claim, Finding, Reading, Scale, counted
-from nextword.report.probes.seeds import Values, decide
+from nextword.report.finding import Claim, Finding, Reading, Scale, counted, over_seeds
+from nextword.report.probes.seeds import Values
 from nextword.report.tables import number
 
 ALIKE = 0.01
@@ -112,7 +112,9 @@ class Pair:
         """A number a seed of whatever the two sides are."""
         a, b = zip(names, sides, strict=True)
         confidence = self.reports.params.compare.confidence
-        finding = decide(key, claim, measured, a, b, reading, scale, margin=margin, step=step, confidence=confidence)
+        finding = over_seeds(
+            key, claim, measured, a, b, reading, scale, margin=margin, step=step, confidence=confidence
+        )
         note = f"{' and '.join(lost)}: every seed diverged" if lost else finding.note
         return replace(finding, condition=self.condition, sources=stages, note=note, form=_short)
 

@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from nextword.report.collect import Reports
-from nextword.report.finding import Claim, Finding, Reading, Scale, Side, over_seeds, side_estimate
 from nextword.report.probes.schema import Context, Gradients
 
 Part = TypeVar("Part")
 Values = Mapping[int, float]
 """By seed."""
-
-BEYOND = "a seed lies beyond what was measured"
 
 
 def gradients_by_seed(reports: Reports, name: str) -> dict[int, Gradients]:
@@ -43,19 +40,3 @@ def stack_growth(gradients: Gradients) -> float | None:
 def far_worth(context: Context) -> float | None:
     """Nats a target that the words beyond the longest length are worth."""
     return max(context.truncated, key=lambda row: row.length).increase.mean
-
-
-def decide(
-    key: str, claim: Claim, measured: str, a: tuple[str, Values], b: tuple[str, Values], reading: Reading,
-    scale: Scale, *, margin: float = 0.0, step: float = 0.0, confidence: float = 0.95,
-) -> Finding:  # fmt: skip
-    """A finding of numbers by seed, as :func:`nextword.report.finding.over_seeds` makes it.
-
-    Where a seed lies beyond what was measured (infinite) its figure is no number, and there is no verdict.
-    """
-    if math.inf not in (*a[1].values(), *b[1].values()):
-        return over_seeds(key, claim, measured, a, b, reading, scale, margin=margin, step=step, confidence=confidence)
-    one, other = (Side(name, side_estimate(list(values.values()), scale, confidence)) for name, values in (a, b))
-    return Finding(
-        key, claim, measured, one, other, reading, scale, None, "undecided", margin, note=BEYOND, basis="nothing"
-    )

@@ -17,10 +17,10 @@ from nextword.evaluation.bootstrap import Crossed, block_sums, crossed_differenc
 from nextword.evaluation.statistics import Difference, Estimate
 from nextword.report.collect import Reports
 from nextword.report.crossed import edges_of, perplexity_finding
-from nextword.report.finding import Claim, Finding, Reading, Scale, Side, counted, judge, not_tested
+from nextword.report.finding import Claim, Finding, Reading, Scale, Side, counted, judge, not_tested, over_seeds
 from nextword.report.leaderboard import best_ngram
 from nextword.report.probes.schema import Context, Gradients, Interval, ProbeFile
-from nextword.report.probes.seeds import Values, contexts_by_seed, decide, gradients_by_seed
+from nextword.report.probes.seeds import Values, contexts_by_seed, gradients_by_seed
 from nextword.report.schema import Protocol
 from nextword.report.tables import number
 
@@ -152,11 +152,7 @@ class Evidence:
         self, key: str, claim: Claim, a: str | None, b: str | None, reading: Reading, *, split: str = "test",
         protocol: Protocol = "stateful", condition: str = "", note: str = "",
     ) -> Finding:  # fmt: skip
-        """Perplexity of ``a`` against that of ``b``; not tested where one of them is missing.
-
-        A model of which every seed, of two at least, predicts worse than a uniform guess is worse than one that does
-        not: such losses are so far apart that their spread says nothing.
-        """
+        """Perplexity of ``a`` against that of ``b``; not tested where one of them is missing."""
         if a is None or b is None:
             return not_tested(key, claim, lacking(a, b))
         found = perplexity_finding(self.reports, key, claim, (a, b), reading, split, protocol)
@@ -191,7 +187,7 @@ class Evidence:
         """What the probes found by seed, against another or against a number that is known."""
         name, other = b
         known = other if isinstance(other, Mapping) else dict.fromkeys(a[1], other)
-        found = decide(key, claim, what, a, (name, known), reading, scale, confidence=self.confidence)
+        found = over_seeds(key, claim, what, a, (name, known), reading, scale, confidence=self.confidence)
         return replace(
             found, condition=condition, note="; ".join(filter(None, (note, found.note))), sources=sources,
             form=lambda value: number(value, 3),
