@@ -6,7 +6,15 @@ from torch import nn
 
 from nextword.config import ModelParams
 from nextword.models.cells import CELLS
-from nextword.models.regularizers import EmbeddingDropout, StateDrop, VariationalDropout, WeightDrop, activation_penalty
+from nextword.models.regularizers import (
+    Dropout,
+    EmbeddingDropout,
+    StateDrop,
+    VariationalDropout,
+    WeightDrop,
+    activation_penalty,
+)
+from nextword.models.regularizers.dropout import dropout
 from nextword.models.scan import order, scan, why_not
 from nextword.models.stack import RecurrentStack, StackOutput
 
@@ -16,6 +24,32 @@ P = 0.3
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.01, P, 0.65])
+def test_dropout_takes_numbers_one_by_one_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
+    x = torch.ones(300, 1000, dtype=dtype, requires_grad=True)
+    y = Dropout(p)(x)
+    assert y.dtype == dtype
+    kept = torch.tensor(1 / (1 - p), dtype=torch.float32).to(dtype).item()
+    assert y.unique().tolist() == [0.0, pytest.approx(kept)]
+    gone = (y == 0).double()
+    spread = (p * (1 - p)) ** 0.5
+    assert gone.mean().item() == pytest.approx(p, abs=4 * spread / x.numel() ** 0.5)
+    for along in (0, 1):  # neither rows nor columns share a fate
+        of_lines = gone.mean(along)
+        assert of_lines.std().item() == pytest.approx(spread / x.shape[along] ** 0.5, rel=0.2)
+    y.float().sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y)
+
+
+def test_dropout_draws_nothing_where_nothing_is_dropped() -> None:
+    x, before = torch.randn(5, 4), torch.get_rng_state()
+    assert Dropout(0.0)(x) is x
+    assert Dropout(P).eval()(x) is x
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_variational_mask_is_shared_over_time_and_not_over_columns() -> None:
@@ -90,7 +124,7 @@ def test_state_drop_of_an_rnn_is_dropout_of_its_state() -> None:
     torch.manual_seed(5)
     weights = StateDrop(0.5)(cell.recurrent_weights())
     torch.manual_seed(5)
-    mask = nn.functional.dropout(torch.ones(1, 1, 8, dtype=torch.float64), 0.5)[0]
+    mask = dropout(torch.ones(1, 1, 8, dtype=torch.float64), 0.5)[0]
     x, h = torch.randn(5, 2, 3, dtype=torch.float64), torch.zeros(2, 8, dtype=torch.float64)
     output, _ = scan(cell, x, cell.zero_state(2), "loop", weights)
     for step in range(5):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nextword.config import ModelParams
 from nextword.models.language_model import LanguageModel
+from nextword.models.regularizers import Dropout
 
 
 class WindowState(NamedTuple):
@@ -41,7 +42,7 @@ class NNLM(LanguageModel):
         self._build_input(params, vocab_size)
         width = params.window * params.embedding_size
         self.layer = nn.Linear(width, params.hidden_size)
-        self.dropout = nn.Dropout(params.dropout if params.dropout_output is None else params.dropout_output)
+        self.dropout = Dropout(params.dropout if params.dropout_output is None else params.dropout_output)
         self.direct_connections = params.direct_connections
         self._build_output(params, vocab_size, params.hidden_size + width * params.direct_connections)
 

@@ -6,7 +6,8 @@ Shapes: T time steps, B batch, E embedding size, V vocabulary size.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+
+from nextword.models.regularizers.dropout import dropout
 
 
 class EmbeddingDropout(nn.Module):

@@ -6,7 +6,8 @@ Shapes: T time steps, B batch, W width.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+
+from nextword.models.regularizers.dropout import Dropout, dropout
 
 
 class VariationalDropout(nn.Module):
@@ -32,4 +33,4 @@ class VariationalDropout(nn.Module):
 
 def build_dropout(p: float, variational: bool) -> nn.Module:
     """Dropout with a mask a window, or a mask a time step."""
-    return VariationalDropout(p) if variational else nn.Dropout(p)
+    return VariationalDropout(p) if variational else Dropout(p)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+
+from nextword.models.regularizers.dropout import dropout
 
 
 class WeightDrop(nn.Module):
