@@ -1,6 +1,7 @@
 """The code as a whole: imports go one way, files are small, no name shadows the standard library."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,16 @@ def test_stages_start_without_what_only_training_needs(stage: str) -> None:
     code = f"import sys, pipeline.{stage}; print('lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize(
+    ("own", "seen"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+)
+def test_threads_of_torch_do_not_wait_in_a_loop_unless_the_user_says_so(own: dict[str, str], seen: str) -> None:
+    code = "import nextword, os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    rest = {key: value for key, value in os.environ.items() if key not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=rest | own, check=True)
+    assert done.stdout.split() == [seen, "False"]
 
 
 def test_every_stage_has_its_script() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from nextword.config import ModelParams, ThroughputParams, TrainParams
 from nextword.models import build_model
+from nextword.pool import torch_threads
 from nextword.probes.capacity import networks
 from nextword.probes.step_costs import allocated, bytes_per_token, counted_by_torch
 from nextword.stage import Progress
@@ -77,10 +77,10 @@ def throughput(
     peaks: dict[int, float] = {}
     rows: list[dict[str, Any]] = []
     for count in counts:
-        with _threads(count, kind):
+        with torch_threads(count):
             peaks[count] = peak_operations(kind, low, params.seconds)
     for batch, count in points:
-        with _threads(count, kind):
+        with torch_threads(count):
             trainings = {name: Training(model, corpus, train, kind, low, batch) for name, model in found.items()}
             speeds: dict[str, list[float]] = {name: [] for name in found}
             names = list(found)
@@ -97,7 +97,7 @@ def throughput(
                 "network": name, "batch_size": batch, "devices": count, "tokens_per_second": speeds[name],
                 "share_of_peak": operations * median(speeds[name]) / peaks[count],
             })  # fmt: skip
-    with _threads(1, kind):
+    with torch_threads(1):
         described = {name: _describe(model, corpus, train, kind, low) for name, model in found.items()}
     return {
         "device": kind if kind == "cpu" else torch.cuda.get_device_name(0),
@@ -220,17 +220,6 @@ def _device_counts(params: ThroughputParams, available: int, kind: str) -> tuple
         what = "this machine has so many cores" if kind == "cpu" else "on a GPU only one device is measured"
         raise ValueError(f"throughput.devices asks for {max(counts)}, and {available} can be had: {what}")
     return tuple(sorted(set(counts)))
-
-
-@contextmanager
-def _threads(count: int, kind: str) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if kind == "cpu":
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _wait(device: str) -> None:
