@@ -21,7 +21,8 @@ def test_it_trains_as_the_stage_does(tiny_ids: Path, tiny_params: Params, tmp_pa
     corpus, own = load_ids(tiny_ids), params.models["gru"]
     torch.manual_seed(3)
     model = build_model(own, corpus.vocab_size, corpus.eos_id)
-    brief = train_briefly(model, corpus["train"].ids, train, own.learning_rate)
+    text = corpus["train"]
+    brief = train_briefly(model, text.ids, train, own.learning_rate, starts=text.document_starts)
     (run,) = report["runs"]
     assert (brief.steps, brief.tokens, brief.diverged_at) == (run["steps"], run["tokens"], None)
     trained = load_model(tmp_path / "models" / "seed-3")

@@ -159,8 +159,8 @@ def test_ids_lie_on_the_device() -> None:
     for kind in (OnDevice, OnHost):
         tensors = kind(columns, torch.device("cuda"))
         for number, window in enumerate(columns):
-            assert np.array_equal(tensors[number].cpu().numpy(), window)
-    assert OnHost(columns, torch.device("cuda"))[0].is_pinned()
+            assert np.array_equal(tensors[number].tokens.cpu().numpy(), window)
+    assert OnHost(columns, torch.device("cuda"))[0].tokens.is_pinned()
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])

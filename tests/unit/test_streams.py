@@ -31,6 +31,23 @@ def test_columns_refuse_what_cannot_be() -> None:
         Columns(np.arange(30), 4, 2, 0, 3)
 
 
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("length", [120, 125])  # in whole columns, and with some tokens in none
+def test_columns_say_where_documents_begin(length: int, world_size: int) -> None:
+    ids = np.arange(length)
+    starts = np.array([0, 3, 20, 21, 22, 22, 60, 79, 119, length])  # 22 twice: one is empty
+    for rank in range(world_size):
+        columns = Columns(ids, 6, 7, rank, world_size, starts=starts)
+        for epoch in range(3):
+            for number, window in enumerate(columns):
+                begins = np.isin(window, starts).any(0)  # ids are their own places
+                found = columns.begins(number)
+                assert (found is None) == (not begins.any())
+                assert found is None or found.tolist() == begins.tolist()
+            columns.cut_anew(3, epoch)
+        assert Columns(ids, 6, 7, rank, world_size).begins(0) is None
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
 @pytest.mark.parametrize("steps", [1, 3, 100])
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -77,12 +94,15 @@ def test_windows_cut_anew_have_the_lengths_of_the_paper() -> None:
 @pytest.mark.parametrize("kind", [OnDevice, OnHost])
 def test_windows_as_tensors_are_those_of_the_columns(kind: Any) -> None:
     ids = np.random.default_rng(0).integers(40_000, size=1003).astype(np.uint16)
-    columns = Columns(ids, 6, 20, rank=1, world_size=2)
+    columns = Columns(ids, 6, 20, rank=1, world_size=2, starts=np.array([0, 600, 610, 900, 1003]))
     placed = kind(columns, torch.device("cpu"))
     for epoch in range(3):
         for number, window in enumerate(columns):
-            assert placed[number].dtype == torch.int64 and placed[number].is_contiguous()
-            assert np.array_equal(placed[number].numpy(), window)
+            tokens, begins = placed[number]
+            assert tokens.dtype == torch.int64 and tokens.is_contiguous()
+            assert np.array_equal(tokens.numpy(), window)
+            assert begins is None or begins.tolist() == columns.begins(number).tolist()
+            assert (begins is None) == (columns.begins(number) is None)
         columns.cut_anew(5, epoch)
 
 

@@ -92,6 +92,15 @@ class LanguageModel(nn.Module):
         """State at the start of a text: nothing read but one ``<eos>``."""
         raise NotImplementedError
 
+    def emptied(self, state: Any, columns_B: Tensor) -> Any:
+        """The state with that of the layers zero in some columns, as at the start of a text; the last word stays.
+
+        Args:
+            state: with ``layers`` of fields (B, H).
+            columns_B: which, as booleans.
+        """
+        return state._replace(layers=map_tensors(lambda x_BH: x_BH.masked_fill(columns_B[:, None], 0.0), state.layers))
+
     def hidden(self, tokens_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Input of the output layer for the prediction of each token, (N, E), and the state after the last one."""
         raise NotImplementedError

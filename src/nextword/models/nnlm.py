@@ -50,6 +50,10 @@ class NNLM(LanguageModel):
         shape = (self.window, batch)
         return WindowState(torch.full(shape, self.eos_id, dtype=torch.long, device=self.embedding.weight.device))
 
+    def emptied(self, state: WindowState, columns_B: Tensor) -> WindowState:
+        """The state itself: there is nothing in it but words."""
+        return state
+
     def hidden(self, tokens_TB: Tensor, state: WindowState) -> tuple[Tensor, WindowState]:  # noqa: D102
         history = torch.cat([state.words, tokens_TB])
         e = self.embed(history[:-1])

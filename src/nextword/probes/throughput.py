@@ -24,7 +24,7 @@ from nextword.stage import Progress
 from nextword.text.ids import EncodedCorpus, Ids, load_ids
 from nextword.text.streams import Columns
 from nextword.training.brief import Updates, product_type, window_loss
-from nextword.training.data import place
+from nextword.training.data import Window, place
 from nextword.training.module import LanguageModelModule
 from nextword.training.placement import find_devices
 from nextword.training.schedule import build_optimizer
@@ -164,16 +164,16 @@ class Training:
     def forward(self) -> tuple[Tensor, int]:
         """The loss of the next window, and its tokens."""
         number, window = next(self.windows)
-        return window_loss(self.module, window, number, self.low), window.numel()
+        return window_loss(self.module, window, number, self.low), window.tokens.numel()
 
 
-def _windows(ids: Ids, batch_size: int, bptt: int, device: str) -> Iterator[tuple[int, Tensor]]:
+def _windows(ids: Ids, batch_size: int, bptt: int, device: str) -> Iterator[tuple[int, Window]]:
     """Windows without end, numbered within each pass; those cut short are left out."""
     columns = Columns(ids, batch_size, bptt)
     whole = max(1, columns.length // bptt)
     (windows,) = place([columns], torch.device(device))
     for number in cycle(range(whole)):
-        yield number, windows[number].to(device, non_blocking=True)
+        yield number, windows[number].to(device)
 
 
 def peak_operations(device: str, low: torch.dtype, seconds: float) -> float:

@@ -29,12 +29,22 @@ class Columns:
         bptt: T, time steps in a window; the last one may be shorter.
         rank: which process this is.
         world_size: number of processes; divides ``batch_size``.
+        starts: (num_documents + 1,) offsets of the documents in ``ids``, sorted, the last one being the end; None where
+            all is one text.
 
     Raises:
         ValueError: the stream is too short for so many columns, or ``batch_size`` does not divide.
     """
 
-    def __init__(self, ids: Ids, batch_size: int, bptt: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        batch_size: int,
+        bptt: int,
+        rank: int = 0,
+        world_size: int = 1,
+        starts: NDArray[np.int64] | None = None,
+    ) -> None:
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} does not divide by {world_size} devices; take a multiple of it")
         self.length = len(ids) // batch_size
@@ -50,6 +60,11 @@ class Columns:
         self.bptt = bptt
         self.cuts = np.minimum(np.arange(-(-self.length // bptt) + 1) * bptt, self.length)
         """Where the windows begin in each column, and the end of the last one."""
+        first, end = rank * local * self.length, (rank + 1) * local * self.length
+        own = np.empty(0, np.int64) if starts is None else starts[np.searchsorted(starts, first) :]
+        column, step = np.divmod(own[: np.searchsorted(own, end)] - first, self.length)
+        order = np.argsort(step, kind="stable")
+        self._document_columns, self._document_steps = column[order], step[order]
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -66,6 +81,15 @@ class Columns:
         mean = np.where(random.random(len(self)) < 0.95, self.bptt, self.bptt / 2)
         ends = np.cumsum(np.maximum(5.0, random.normal(mean, 5.0)))
         self.cuts[1:] = np.rint(ends * (self.length / ends[-1]))
+
+    def begins(self, number: int) -> NDArray[np.bool_] | None:
+        """In which columns a document begins within window ``number``, (B,); None where none does."""
+        start, end = np.searchsorted(self._document_steps, self.cuts[number : number + 2])
+        if start == end:
+            return None
+        found = np.zeros(len(self.columns), np.bool_)
+        found[self._document_columns[start:end]] = True
+        return found
 
     def __getitem__(self, number: int) -> NDArray[np.int64]:
         """Window ``number``, (T, B) with this process's columns."""

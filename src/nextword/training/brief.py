@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -16,7 +18,7 @@ from nextword.config import TrainParams
 from nextword.models.language_model import LanguageModel
 from nextword.text.ids import Ids
 from nextword.text.streams import Columns
-from nextword.training.data import place
+from nextword.training.data import Window, place
 from nextword.training.fit import resolve_precision
 from nextword.training.module import READ_LATE, LanguageModelModule, Numbers
 
@@ -42,6 +44,7 @@ def train_briefly(
     learning_rate: float,
     steps: int | None = None,
     on_pass: Callable[[int], None] | None = None,
+    starts: NDArray[np.int64] | None = None,
 ) -> Brief:
     """Train ``model`` where it lies, as stage ``train`` does: same windows, optimiser, schedule, clipping, precision.
 
@@ -56,11 +59,12 @@ def train_briefly(
         learning_rate: peak of the schedule, which spans all steps.
         steps: updates; past the end of the text it begins anew. None: one pass.
         on_pass: called with the number of passes done (from 1) after each whole one.
+        starts: (num_documents + 1,) where the documents begin, and the end; None where all is one text.
 
     Raises:
         ValueError: the text is shorter than a batch.
     """
-    columns = Columns(ids, train.batch_size, train.bptt)
+    columns = Columns(ids, train.batch_size, train.bptt, starts=starts)
     total = len(columns) if steps is None else steps
     device = model.output.weight.device
     low = product_type(train.precision, device.type)
@@ -79,13 +83,13 @@ def train_briefly(
             for number in range(len(columns)):
                 if len(sizes) == total:
                     break
-                window = windows[number].to(device, non_blocking=True)
+                window = windows[number].to(device)
                 loss = window_loss(module, window, number, low)
                 if not (finite := updates(loss)):
                     break
                 if schedule["interval"] == "step":
                     schedule["scheduler"].step()
-                sizes.append(window.numel())
+                sizes.append(window.tokens.numel())
             else:
                 passes += 1
                 if on_pass is not None:
@@ -103,10 +107,10 @@ def product_type(precision: str, device: str) -> torch.dtype:
     return torch.float32 if resolve_precision(precision, device) == "float32" else torch.bfloat16
 
 
-def window_loss(module: LanguageModelModule, window_TB: Tensor, number: int, low: torch.dtype) -> Tensor:
+def window_loss(module: LanguageModelModule, window: Window, number: int, low: torch.dtype) -> Tensor:
     """The loss that is differentiated, of the window of that number in a pass, with matrix products in ``low``."""
-    with torch.autocast(window_TB.device.type, low, enabled=low != torch.float32):
-        return module.training_step(window_TB, number)
+    with torch.autocast(window.tokens.device.type, low, enabled=low != torch.float32):
+        return module.training_step(window, number)
 
 
 class Updates:

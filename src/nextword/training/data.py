@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,6 +19,20 @@ ROOM = 1 / 8
 """Share of a device's free memory that the ids of train may take there."""
 
 
+class Window(NamedTuple):
+    """What is trained on at a time: T tokens of each of B columns."""
+
+    tokens: Tensor
+    """(T, B)."""
+    begins: Tensor | None = None
+    """(B,), columns in which a document begins; None where none does."""
+
+    def to(self, device: torch.device | str) -> Window:
+        """The same on a device, which need not be waited for."""
+        begins = None if self.begins is None else self.begins.to(device, non_blocking=True)
+        return Window(self.tokens.to(device, non_blocking=True), begins)
+
+
 class OnDevice:
     """Columns whose ids lie on a device, so that no step copies its window to there.
 
@@ -31,10 +45,12 @@ class OnDevice:
         self.columns = columns
         self._ids = torch.from_numpy(np.ascontiguousarray(columns.columns.T, dtype=np.int32)).to(device)
 
-    def __getitem__(self, number: int) -> Tensor:
-        """Window ``number``, (T, B)."""
+    def __getitem__(self, number: int) -> Window:
+        """Window ``number``."""
         start, end = self.columns.cuts[number : number + 2]
-        return self._ids[start:end].long()
+        begins = self.columns.begins(number)
+        there = None if begins is None else torch.from_numpy(begins).to(self._ids.device, non_blocking=True)
+        return Window(self._ids[start:end].long(), there)
 
 
 class OnHost:
@@ -48,10 +64,14 @@ class OnHost:
     def __init__(self, columns: Columns, device: torch.device) -> None:
         self.columns, self.pinned = columns, device.type == "cuda"
 
-    def __getitem__(self, number: int) -> Tensor:
-        """Window ``number``, (T, B)."""
-        window = torch.from_numpy(self.columns[number])
-        return window.pin_memory() if self.pinned else window
+    def __getitem__(self, number: int) -> Window:
+        """Window ``number``."""
+        begins = self.columns.begins(number)
+        return Window(self._tensor(self.columns[number]), None if begins is None else self._tensor(begins))
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self.pinned else tensor
 
 
 def place(parts: list[Columns], device: torch.device) -> list[OnDevice] | list[OnHost]:
@@ -83,7 +103,7 @@ class _Loader:
     def __len__(self) -> int:
         return len(self.windows) * len(self.parts)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Window]:
         if self.next == len(self):  # one that was left goes on
             self.next, self.epoch = 0, self.epoch + 1
         if self.seed is not None:
@@ -128,9 +148,11 @@ class StreamDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:  # noqa: D102
         rank, world_size = self._place()
-        ids, params, parts = self.corpus["train"].ids, self.params, self.params.accumulate
-        shares = range(rank * parts, (rank + 1) * parts)
-        columns = [Columns(ids, params.batch_size, params.bptt, share, world_size * parts) for share in shares]
+        train, params, parts = self.corpus["train"], self.params, self.params.accumulate
+        columns = [
+            Columns(train.ids, params.batch_size, params.bptt, share, world_size * parts, starts=train.document_starts)
+            for share in range(rank * parts, (rank + 1) * parts)
+        ]
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         return _Loader(columns, device, self.seed if params.random_bptt else None)
 
@@ -139,4 +161,4 @@ class StreamDataModule(pl.LightningDataModule):
         return _SegmentLoader(valid.ids, valid.document_starts, self.evaluation_batch, *self._place())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: D102
-        return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch
+        return batch.to(device) if isinstance(batch, Window) else batch

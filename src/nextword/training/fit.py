@@ -182,7 +182,7 @@ class Recorder(Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
-        self.tokens += batch.numel() * trainer.world_size
+        self.tokens += batch.tokens.numel() * trainer.world_size
         now = time.perf_counter()
         (due,) = self._agree(trainer, batch_idx, now - self._written >= ROW_SECONDS)
         if due:

@@ -17,6 +17,7 @@ from nextword.config import TrainParams
 from nextword.models.language_model import LanguageModel, detach, map_tensors
 from nextword.text.streams import SegmentWindow
 from nextword.training.checkpoint import tensors
+from nextword.training.data import Window
 from nextword.training.hooks import own_step_hooks
 from nextword.training.schedule import build_optimizer, build_scheduler
 
@@ -42,6 +43,10 @@ class Diverged(Exception):
 @own_step_hooks
 class LanguageModelModule(pl.LightningModule):
     """Trains one model; the state is carried from window to window and detached (truncated BPTT).
+
+    Where a document begins within a window, its column is read from an empty state from the first step of the window
+    on: what stands before the document in the window is short, and no engine can empty a state in mid-window. Without
+    it a model hardly meets the empty state from which evaluation reads each document (benchmarks/RECORD.md).
 
     Args:
         model: the language model.
@@ -76,11 +81,14 @@ class LanguageModelModule(pl.LightningModule):
         self._restored: dict[str, Any] | None = None
         """What this process goes on from."""
 
-    def training_step(self, tokens_TB: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
+    def training_step(self, window: Window, batch_idx: int) -> Tensor:  # noqa: D102
+        tokens_TB, begins_B = window
         parts = len(self.states)
         part = batch_idx % parts
         if batch_idx < parts:
             self.states[part] = self.model.initial_state(tokens_TB.shape[1])
+        elif begins_B is not None:
+            self.states[part] = self.model.emptied(self.states[part], begins_B)
         nats, penalty, state = self.model.training_loss(tokens_TB, self.states[part])
         self.states[part] = detach(state)
         self._steps, targets = len(tokens_TB), tokens_TB.numel()

@@ -42,8 +42,9 @@ def run_trial(ids: Path, model: ModelParams, train: TrainParams, steps: int, see
     """
     torch.manual_seed(seed)
     corpus = load_ids(ids)
+    text = corpus["train"]
     network = build_model(model, corpus.vocab_size, corpus.eos_id).to(device)
-    brief = train_briefly(network, corpus["train"].ids, train, model.learning_rate, steps)
+    brief = train_briefly(network, text.ids, train, model.learning_rate, steps, starts=text.document_starts)
     if brief.diverged_at is not None:
         return Outcome(math.inf, brief.seconds)
     nats, _ = score_split(network.eval(), corpus["valid"], "stateful", EVALUATION_BATCH)
