@@ -21,7 +21,7 @@ EPOCHS = 9
 def runs(tmp_path_factory: pytest.TempPathFactory, tiny_ids: Path, tiny_params: Params) -> dict[str, dict[str, Any]]:
     """The same model by SGD, at a rate too high to settle, and by NT-ASGD; every regulariser at work."""
     model = ModelParams(
-        kind="lstm", embedding_size=8, hidden_size=8, num_layers=2, connection="residual", learning_rate=8.0,
+        kind="lstm", embedding_size=8, hidden_size=8, num_layers=2, connection="residual", learning_rate=14.0,
         seeds=(0,), max_epochs=EPOCHS, dropout=0.1, dropout_embedding=0.1, weight_drop=0.2, variational=True,
         activation_penalty=1.0, temporal_penalty=1.0,
     )  # fmt: skip

@@ -243,7 +243,8 @@ def test_one_training(ids: Path) -> None:
     corpus = load_ids(ids)
     torch.manual_seed(3)
     network = build_model(model, corpus.vocab_size, corpus.eos_id)
-    train_briefly(network, corpus["train"].ids, TRAIN, 0.02, 30)
+    text = corpus["train"]
+    train_briefly(network, text.ids, TRAIN, 0.02, 30, starts=text.document_starts)
     nats, _ = score_split(network.eval(), corpus["valid"], "stateful", 2)
     assert outcome.valid_nats == pytest.approx(nats.astype(float).mean(), rel=1e-6)
     lost = run_trial(ids, model.model_copy(update={"learning_rate": 1e38}), TRAIN, 30, 3, "cpu")
