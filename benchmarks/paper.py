@@ -33,10 +33,11 @@ COPIED = ("dvc.yaml", ".dvcignore", "pipeline", "src")
 PEAK_SECONDS = 2.0
 CORPORA = {"data/ptb/ptb.train.txt": (10_000, 929_589), "wikitext-2-v1": (33_278, 2_088_628)}
 """Types, and tokens of train with ``<eos>``, by what a profile names: a file, or a configuration on the hub."""
-SUSTAINED = {"CPU": 0.097, "GPU": 10.0}
-"""Tera-operations a second of a whole training, for estimates. CPU: measured, two cores without other work, float32,
-6,100 tokens/s of ptb-zaremba-small (RECORD.md). GPU: assumed, 3% of what an A100 has in bfloat16 (312); so little since
-the windows are narrow (batch 20) and their steps follow one another. Small models are below it, large batches above.
+SUSTAINED = {"CPU": 0.39, "GPU": 10.0}
+"""Tera-operations a second of a whole training, for estimates. CPU: measured, two cores with native bfloat16, 24,473
+tokens/s of ptb-pytorch-example (RECORD.md); float32 makes less than half of it. GPU: assumed, 3% of what an A100 has in
+bfloat16 (312); so little since the windows are narrow (batch 20) and their steps follow one another. Small models are
+below it, large batches above.
 """
 
 
