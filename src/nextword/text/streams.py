@@ -61,8 +61,9 @@ class Columns:
         self.cuts = np.minimum(np.arange(-(-self.length // bptt) + 1) * bptt, self.length)
         """Where the windows begin in each column, and the end of the last one."""
         first, end = rank * local * self.length, (rank + 1) * local * self.length
-        own = np.empty(0, np.int64) if starts is None else starts[np.searchsorted(starts, first) :]
-        column, step = np.divmod(own[: np.searchsorted(own, end)] - first, self.length)
+        starts = np.empty(0, np.int64) if starts is None else starts
+        own = starts[slice(*np.searchsorted(starts, (first, end)))]
+        column, step = np.divmod(own - first, self.length)
         order = np.argsort(step, kind="stable")
         self._document_columns, self._document_steps = column[order], step[order]
 

@@ -25,7 +25,7 @@ class Window(NamedTuple):
     tokens: Tensor
     """(T, B)."""
     begins: Tensor | None = None
-    """(B,), columns in which a document begins; None where none does."""
+    """(B,), columns in which a document begins, on the host until :meth:`to`; None where none does."""
 
     def to(self, device: torch.device | str) -> Window:
         """The same on a device, which need not be waited for."""
@@ -48,9 +48,7 @@ class OnDevice:
     def __getitem__(self, number: int) -> Window:
         """Window ``number``."""
         start, end = self.columns.cuts[number : number + 2]
-        begins = self.columns.begins(number)
-        there = None if begins is None else torch.from_numpy(begins).to(self._ids.device, non_blocking=True)
-        return Window(self._ids[start:end].long(), there)
+        return Window(self._ids[start:end].long(), _begins(self.columns, number))
 
 
 class OnHost:
@@ -66,12 +64,13 @@ class OnHost:
 
     def __getitem__(self, number: int) -> Window:
         """Window ``number``."""
-        begins = self.columns.begins(number)
-        return Window(self._tensor(self.columns[number]), None if begins is None else self._tensor(begins))
+        tokens = torch.from_numpy(self.columns[number])
+        return Window(tokens.pin_memory() if self.pinned else tokens, _begins(self.columns, number))
 
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory() if self.pinned else tensor
+
+def _begins(columns: Columns, number: int) -> Tensor | None:
+    begins = columns.begins(number)
+    return None if begins is None else torch.from_numpy(begins)
 
 
 def place(parts: list[Columns], device: torch.device) -> list[OnDevice] | list[OnHost]:

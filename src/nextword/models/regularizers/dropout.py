@@ -25,16 +25,8 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     return x * torch.rand(x.shape, device=x.device).ge_(p).mul_(1 / (1 - p)).to(x.dtype)
 
 
-class Dropout(nn.Module):
-    """:func:`dropout` in training.
-
-    Args:
-        p: probability of zero.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
+class Dropout(nn.Dropout):
+    """:func:`dropout` in training."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The input with single numbers dropped."""
