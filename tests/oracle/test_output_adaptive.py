@@ -9,6 +9,7 @@ from torch import nn
 from nextword.config import ModelParams
 from nextword.models import build_model, softmax_kernel
 from nextword.models import output as output_module
+from nextword.models.output import SoftmaxOutput
 from nextword.models.output_adaptive import AdaptiveSoftmaxOutput
 from nextword.models.sizes import matched_size
 
@@ -78,6 +79,19 @@ def test_ranks_of_every_type() -> None:
     with torch.no_grad():
         _, rank = layer.score(hidden.repeat_interleave(V, 0), torch.arange(V).repeat(9))
     assert torch.equal(rank.view(9, V).sort().values, torch.arange(V).expand(9, V))
+
+
+@pytest.mark.usefixtures("_with_and_without_kernel")
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_no_type_is_first_where_scores_are_no_numbers(adaptive: bool) -> None:
+    layer = make_layer() if adaptive else SoftmaxOutput(V, E).double()
+    layer.initialize(0.1)
+    hidden = torch.randn(V, E, dtype=torch.float64)
+    hidden[1::2, 0] = torch.nan
+    with torch.no_grad():
+        score, rank = layer.score(hidden, torch.arange(V))
+    assert score[1::2].isnan().all() and (rank[1::2] == V).all()
+    assert score[::2].isfinite().all() and (rank[::2] < V).all()
 
 
 def test_bfloat16_stays_close() -> None:

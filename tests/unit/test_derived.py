@@ -1,7 +1,9 @@
 """Engines derived from a step: what can be traced, what is compiled, and what happens where it cannot."""
 
 import math
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from nextword.config import ModelParams
 from nextword.models import c_library as library
 from nextword.models import check_model
 from nextword.models.cells import CELLS, LSTM, Cell, HState
-from nextword.models.derived import c_kernels
+from nextword.models.derived import c_kernels, graphs
 from nextword.models.derived.expression import FUNCTIONS, ZERO, Expression, NotTraceable, expression, named, pull_back
 from nextword.models.derived.trace import trace
 from nextword.models.scan import order, resolve_engine, scan, why_not
@@ -74,6 +76,95 @@ def test_any_arithmetic_step(cell: type[Cell], engine: str) -> None:
     layer.initialize(0.5)
     for a, b in zip(gradients(layer, engine), gradients(layer, "loop"), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+class Delayed(Cell):
+    """Its state keeps what another part of it was a step before."""
+
+    class State(NamedTuple):
+        h: torch.Tensor
+        c: torch.Tensor
+        p: torch.Tensor
+
+    gates = ("h",)
+
+    def step(self, a, s, w):
+        h = torch.tanh(w.hh(s.h, a) + 0.7 * s.c)
+        return self.State(h, s.p, h * s.c)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "scan"])
+def test_a_state_may_be_handed_from_part_to_part(engine: str) -> None:
+    if reason := why_not(engine, Delayed):
+        pytest.skip(reason)
+    torch.manual_seed(0)
+    layer = Delayed(2, 3).double()
+    layer.initialize(0.5)
+    x = torch.randn(6, 3, 2, dtype=torch.float64)
+    found = []
+    for used in (engine, "loop"):
+        state = Delayed.State(
+            *[torch.full((3, 3), v, dtype=torch.float64, requires_grad=True) for v in (0.1, 0.2, 0.3)]
+        )
+        output, last = scan(layer, x, state, used)
+        loss = (output * output.detach().cos()).sum() + (last.c * last.p).sum()
+        found.append([output, *torch.autograd.grad(loss, [*state, *layer.parameters()])])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+class Leaky(Cell):
+    """A number of its own, which no kernel holds."""
+
+    gates = ("h",)
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.leak = torch.nn.Parameter(torch.zeros(1))
+
+    def step(self, a, s, w):
+        return HState(s.h + w.leak * torch.tanh(w.hh(s.h, a)))
+
+
+class Scaled(Cell):
+    """Its equations hold its size."""
+
+    gates = ("h",)
+
+    def step(self, a, s, w):
+        return HState(torch.tanh(w.hh(s.h, a) / math.sqrt(self.hidden_size)))
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"), [(Leaky, r"leak is \(1,\), neither \(H,\) nor"), (Scaled, "its step is another at another size")]
+)
+def test_what_is_not_of_its_size_runs_in_the_loop(cell: type[Cell], why: str) -> None:
+    assert resolve_engine(cell, "auto") == "loop"
+    for engine in ("compiled", "scan"):
+        assert re.search(why, why_not(engine, cell) or "")
+
+
+class StaticGradient(torch.autograd.Function):
+    """As the backward pass of a CUDA graph: every gradient lies in the same place."""
+
+    place = torch.zeros(1)
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, d):
+        StaticGradient.place.copy_(2 * d)
+        return StaticGradient.place.detach()
+
+
+def test_gradients_of_replays_are_added_up() -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    for factor in (1.0, 10.0):
+        (StaticGradient.apply(graphs._own(weight)) * factor).sum().backward()
+    assert weight.grad is not None and weight.grad.item() == 22.0
+    assert graphs._own(x := torch.ones(1)) is x
 
 
 def test_what_is_not_pointwise_runs_in_the_loop() -> None:
@@ -178,11 +269,11 @@ class TestLibrary:
 
     def test_compiled_once_and_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        library.load.cache_clear()
+        library._loaded.cache_clear()
         assert library.load(self.SOURCE).answer() == 42
         (kept,) = tmp_path.rglob("*.so")
         monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
-        library.load.cache_clear()
+        library._loaded.cache_clear()
         assert library.load(self.SOURCE).answer() == 42
         assert kept.parent.stat().st_mode & 0o077 == 0
 
@@ -191,6 +282,34 @@ class TestLibrary:
         with pytest.raises(library.NoCompiler, match="error"):
             library.load("int answer(void) { return }")
         assert not list(tmp_path.rglob("*.so"))
+
+    def test_a_failure_is_found_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        for _ in range(2):
+            with pytest.raises(library.NoCompiler, match="error"):
+                library.load("int fourth(void) { return }")
+            monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
+
+    def test_what_does_not_load_is_compiled_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        source = "int fifth(void) { return 5; }"
+        (tmp_path / "nextword").mkdir(mode=0o700)
+        monkeypatch.setattr(library, "_compile", lambda command, source, path: path.write_bytes(b""))
+        with pytest.raises(library.NoCompiler, match="too short"):
+            library.load(source)
+        monkeypatch.undo()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        library._loaded.cache_clear()
+        assert library.load(source).fifth() == 5
+
+    def test_the_first_process_keeps_its_file(self, tmp_path: Path) -> None:
+        first, second = tmp_path / "first.so", tmp_path / "step.so"
+        first.write_text("first")
+        second.write_text("second")
+        library._publish(second, first)
+        assert first.read_text() == "first"
+        library._publish(second, tmp_path / "new.so")
+        assert (tmp_path / "new.so").read_text() == "second"
 
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "file").write_text("")

@@ -1,12 +1,13 @@
 """Matrix products in C against torch's."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from nextword.models.c_library import compiler
-from nextword.models.matmul import DEPTH, Packed, available, matmul
+from nextword.models.matmul import DEPTH, Packed, available, in_threads, matmul
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler")
 SHAPES = [(1, 1, 1), (7, 5, 3), (8, 16, 48), (9, 17, 50), (20, 100, 300), (33, DEPTH + 1, 131)]
@@ -65,6 +66,19 @@ def test_infinity_and_nan_stay() -> None:
     x[1, 2], y[0, 3] = torch.nan, torch.inf
     product = matmul(x, y)
     assert product[1].isnan().all() and (product[[0, 2], 3] == torch.inf).all() and (product[[0, 2], :3] == 5).all()
+
+
+def test_nothing_to_sum_up_is_zero() -> None:
+    assert torch.equal(matmul(torch.empty(3, 0), torch.empty(0, 4)), torch.zeros(3, 4))
+
+
+def test_results_of_threads_come_in_the_order_of_their_parts(threads: None) -> None:
+    def run(start: int, stop: int) -> tuple[int, int]:
+        time.sleep(0.02 * (start == 0))  # the first one ends last
+        return start, stop
+
+    count = torch.get_num_threads()
+    assert in_threads(run, 9) == [(9 * k // count, 9 * (k + 1) // count) for k in range(count)]
 
 
 def test_what_it_is_for() -> None:

@@ -39,6 +39,30 @@ def test_no_other_size_is_nearer(layers: int, connection: str) -> None:
     assert off(found) == min(off(size) for size in range(1, 160))
 
 
+@pytest.mark.parametrize(
+    ("size", "settings"),
+    [
+        (128, {"embedding_size": 96, "bidirectional": True}),
+        (100, {"embedding_size": 300, "bidirectional": True}),
+        (64, {"embedding_size": 200, "num_layers": 2, "connection": "dense"}),
+    ],
+)
+def test_the_projection_is_as_wide_as_what_it_reads(size: int, settings: dict[str, int | str | bool]) -> None:
+    layers = int(settings.get("num_layers", 1))
+    params = ModelParams.model_validate(
+        {"kind": "lstm", "match": SizeParams(kind="gru", hidden_size=size, num_layers=layers), **settings}
+    )
+
+    def built(kind: str, hidden_size: int) -> int:
+        model = build_model(params.model_copy(update={"kind": kind, "hidden_size": hidden_size}), 50, 0)
+        outside = {id(model.embedding.weight), *map(id, model.output.parameters())}
+        return sum(p.numel() for p in model.parameters() if id(p) not in outside)
+
+    wanted, found = built("gru", size), matched_size(params)
+    off = {near: abs(built("lstm", near) - wanted) for near in (found - 1, found, found + 1)}
+    assert off[found] == min(off.values()) <= TOLERANCE * wanted
+
+
 def test_the_nearest_size_is_found_where_none_matches() -> None:
     params = ModelParams(kind="lstm", embedding_size=4, tie_weights=False)
     counts = {size: 4 * size * (4 + size + 1) for size in (26, 27, 28)}

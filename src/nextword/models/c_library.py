@@ -84,13 +84,27 @@ def compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-@functools.cache
 def load(source: str) -> ctypes.CDLL:
-    """Compile (about half a second, once a machine) and load ``source``.
+    """Compile (about half a second, once a machine) and load ``source``; once a process, a failure too.
 
     Raises:
         NoCompiler: the message says what is wrong, in the compiler's words where it is that.
     """
+    found = _loaded(source)
+    if isinstance(found, NoCompiler):
+        raise NoCompiler(str(found))
+    return found
+
+
+@functools.cache
+def _loaded(source: str) -> ctypes.CDLL | NoCompiler:
+    try:
+        return _load(source)
+    except NoCompiler as error:
+        return error.with_traceback(None)
+
+
+def _load(source: str) -> ctypes.CDLL:
     command = compiler()
     if command is None:
         raise NoCompiler("no C compiler found (cc, gcc or clang; $CC names another)")
@@ -101,8 +115,12 @@ def load(source: str) -> ctypes.CDLL:
         if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
             raise NoCompiler(f"others can write to {folder}, and what lies there is run; chmod 700 it")
         path = folder / f"{key}.so"
-        if not path.exists():
-            _compile(command, source, path)
+        if path.exists():
+            try:
+                return ctypes.CDLL(str(path))
+            except OSError:  # cut short by a power cut, or made beside another C library
+                path.unlink(missing_ok=True)
+        _compile(command, source, path)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NoCompiler(f"{cache_folder()}: {error}") from error
@@ -117,9 +135,18 @@ def _compile(command: str, source: str, path: Path) -> None:
                 [command, *FLAGS, *native, str(code), "-o", str(library), "-lm"], capture_output=True, text=True
             )
             if done.returncode == 0:
-                os.replace(library, path)
+                _publish(library, path)
                 return
     raise NoCompiler(f"{command} failed: {done.stderr.strip()[-500:]}")
+
+
+def _publish(library: Path, path: Path) -> None:
+    try:
+        os.link(library, path)
+    except FileExistsError:
+        pass  # another process was first, and has its file mapped
+    except OSError:
+        os.replace(library, path)  # no links here
 
 
 def _machine() -> str:

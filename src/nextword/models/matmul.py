@@ -14,12 +14,14 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from nextword.models.c_library import NoCompiler, load, prelude
 
+R = TypeVar("R")
 DEPTH = 512
 """Rows of a matrix that are packed at a time: a panel of them stays in the cache."""
 
@@ -193,6 +195,8 @@ class Packed:
 def matmul(x: Tensor, y: Tensor) -> Tensor:
     """``x @ y``, (M, N), of two matrices for which it is :func:`available`."""
     product = x.new_empty(x.shape[0], y.shape[1])
+    if y.shape[0] == 0:
+        return product.zero_()
 
     def part(start: int, stop: int) -> None:
         for k in range(0, y.shape[0], DEPTH):
@@ -202,14 +206,16 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
     return product
 
 
-def in_threads(run: Callable[[int, int], None], count: int) -> None:
-    """``run(start, stop)`` over parts of ``count``, as many as torch has threads."""
+def in_threads(run: Callable[[int, int], R], count: int) -> list[R]:
+    """``run(start, stop)`` over parts of ``count``, as many as torch has threads; the results in their order.
+
+    What is summed up from them must be so in that order: the threads end in another one each time.
+    """
     threads = min(torch.get_num_threads(), count)
     if threads <= 1:
-        run(0, count)
-        return
+        return [run(0, count)]
     edges = [count * k // threads for k in range(threads + 1)]
-    list(_pool(threads).map(run, edges[:-1], edges[1:]))
+    return list(_pool(threads).map(run, edges[:-1], edges[1:]))
 
 
 @functools.cache

@@ -120,7 +120,10 @@ class SoftmaxOutput(nn.Module):
         return self.score(hidden_NE, targets_N)[0]
 
     def score(self, hidden_NE: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of each target in nats, (N,), and how many types are more probable than it, (N,)."""
+        """Log-probability of each target in nats, (N,), and how many types are more probable than it, (N,).
+
+        All of them are where the scores are not numbers.
+        """
         compute = _compute_dtype(hidden_NE)
         if not torch.is_grad_enabled() and softmax_kernel.available(compute, self.bias):
             hidden, weight = hidden_NE.to(compute), self.weight.to(compute)
@@ -131,7 +134,7 @@ class SoftmaxOutput(nn.Module):
             log_prob = self.log_prob(h)
             target = log_prob.gather(1, y[:, None])
             scores.append(target[:, 0])
-            ranks.append((log_prob > target).sum(1))
+            ranks.append((~(log_prob <= target)).sum(1))
         return torch.cat(scores), torch.cat(ranks)
 
 

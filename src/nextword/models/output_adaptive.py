@@ -54,8 +54,8 @@ class AdaptiveSoftmaxOutput(nn.Module):
 
     def __init__(self, vocab_size: int, embedding_size: int, cutoffs: Sequence[int]) -> None:
         super().__init__()
-        self.num_short = cutoffs[0]
-        """S."""
+        self.vocab_size, self.num_short = vocab_size, cutoffs[0]
+        """V and S."""
         self.head = SoftmaxOutput(cutoffs[0] + len(cutoffs), embedding_size)
         edges = zip(cutoffs, [*cutoffs[1:], vocab_size], strict=True)
         self.tails = nn.ModuleList(
@@ -128,7 +128,7 @@ class AdaptiveSoftmaxOutput(nn.Module):
             above[places] = False
             for part in cluster.split(above.nonzero()[:, 0]):
                 rank[part] += (cluster.log_prob(hidden_NE[part]) > bound[part, None]).sum(1)
-        return score, rank
+        return score, rank.masked_fill_(score.isnan(), self.vocab_size)
 
     def _route(self, targets_N: Tensor) -> tuple[Tensor, list[tuple[_Cluster, Tensor]]]:
         """The target of the head at each position, and each cluster with the positions whose targets are in it."""

@@ -15,7 +15,9 @@ TOLERANCE = 0.01
 
 def hidden_parameters(params: ModelParams) -> int:
     """Trainable parameters outside embedding and output layer: recurrent layers, and the projection after them."""
-    return _recurrent(params, params.hidden_size) + _projection(params, params.hidden_size)
+    with torch.device("meta"):  # counted, never filled
+        model = build_model(params.model_copy(update={"adaptive_softmax": None}), 2, 0)
+    return model.num_parameters()["recurrent"] + sum(weight.numel() for weight in model.projection.parameters())
 
 
 def matched_size(params: ModelParams) -> int:
@@ -43,28 +45,17 @@ def nearest_size(params: ModelParams, wanted: int) -> int:
 
     The smaller one where two are as near.
     """
-    # Recurrent layers have c + b H + a H^2 parameters: three counts tell all.
-    one, two, three = (_recurrent(params, size) for size in (1, 2, 3))
+    embedding = params.embedding_size
+
+    def excess(size: int) -> int:
+        return hidden_parameters(params.model_copy(update={"hidden_size": size})) - wanted
+
+    # Above the embedding's size there are c + b (H - E) + a (H - E)^2 parameters: three counts tell all, and below too.
+    one, two, three = (excess(embedding + more) for more in (1, 2, 3))
     a = (three - 2 * two + one) // 2
     b = two - one - 3 * a
     c = one - a - b
-
-    def excess(size: int) -> int:
-        return c + b * size + a * size * size + (params.embedding_size * size if params.tie_weights else 0) - wanted
-
-    high = bisect_left(range(wanted), 0, lo=1, key=excess)
-    # Where the size is the embedding's nothing need be projected: the count falls there.
-    even = hidden_parameters(params.model_copy(update={"hidden_size": params.embedding_size})) - wanted
-    sizes = {size: excess(size) for size in (high, max(1, high - 1))} | {params.embedding_size: even}
+    high = bisect_left(range(wanted), 0, lo=1, key=lambda size: c + (b + a * (size - embedding)) * (size - embedding))
+    # Where what comes out is of the embedding's size nothing need be projected: the count falls there.
+    sizes = {size: excess(size) for size in (high, high - 1, embedding, embedding // 2) if size >= 1}
     return min(sizes, key=lambda size: (abs(sizes[size]), size))
-
-
-def _recurrent(params: ModelParams, size: int) -> int:
-    with torch.device("meta"):  # counted, never filled
-        alike = params.model_copy(update={"hidden_size": size, "adaptive_softmax": None})
-        model = build_model(alike, 2, 0)
-    return model.num_parameters()["recurrent"]
-
-
-def _projection(params: ModelParams, size: int) -> int:
-    return size * params.embedding_size if params.tie_weights and size != params.embedding_size else 0

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nextword.models.c_library import NoCompiler, load, prelude
 from nextword.models.matmul import Packed, in_threads
+from nextword.models.matmul import library as matrices
 
 SCORED_ROWS = 64
 """Logits that are scored at a time, so that they are still in the cache."""
@@ -60,7 +61,7 @@ void error(low *restrict logits, const real *restrict bias, const int64_t *restr
   }
 }
 
-/* log_prob[n] of the target, and how many logits are above its own */
+/* log_prob[n] of the target, and how many logits are above its own; all of them where it is not a number */
 void score(const low *restrict logits, const real *restrict bias, const int64_t *restrict targets, real *restrict rows,
            double *restrict log_prob, int64_t *restrict rank, long N, long V) {
   real top;
@@ -69,7 +70,7 @@ void score(const low *restrict logits, const real *restrict bias, const int64_t 
     real own = rows[targets[n]];
     log_prob[n] = own - (double)top - log(sum);
     int32_t above = 0;
-    for (long j = 0; j < V; j++) above += rows[j] > own;
+    for (long j = 0; j < V; j++) above += !(rows[j] <= own);
     rank[n] = above;
   }
 }
@@ -79,6 +80,7 @@ void score(const low *restrict logits, const real *restrict bias, const int64_t 
 @functools.cache
 def _library(real: torch.dtype, low: torch.dtype) -> ctypes.CDLL | None:
     try:
+        matrices(real, low)
         library = load(prelude(real, low) + _SOURCE)
     except NoCompiler:
         return None
@@ -107,14 +109,13 @@ def error_(logits_NV: Tensor, bias_V: Tensor, targets_N: Tensor) -> tuple[Tensor
         sum of ``-log p(target)`` in nats (float64 scalar), and the gradient of the bias (V,).
     """
     nats = torch.empty(len(targets_N), dtype=torch.float64)
-    parts: list[Tensor] = []
 
-    def run(start: int, stop: int) -> None:
+    def run(start: int, stop: int) -> Tensor:
         grad_bias, rows = torch.zeros_like(bias_V), bias_V.new_empty(2, len(bias_V))
-        parts.append(grad_bias)
         _call("error", logits_NV[start:stop], bias_V, targets_N[start:stop], rows, grad_bias, nats[start:stop])
+        return grad_bias
 
-    in_threads(run, len(targets_N))
+    parts = in_threads(run, len(targets_N))
     return nats.sum(), parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nextword.models.cells import Cell
 from nextword.models.language_model import LanguageModel, detach
+from nextword.models.stack import RecurrentStack
 from nextword.text.ids import Ids, Split
 
 Scores = tuple[NDArray[np.float32], NDArray[np.int32]]
@@ -113,9 +114,11 @@ def _read(
 
 
 def _differentiable(model: LanguageModel) -> LanguageModel:
-    """A copy whose cells run as in training: cuDNN differentiates no others. Dropout stays off."""
+    """A copy whose cells run as in training (cuDNN differentiates no others), but for dropout, and unrecorded."""
     model = copy.deepcopy(model)
     for part in model.modules():
         if isinstance(part, Cell):
             part.training = True
+        if isinstance(part, RecurrentStack) and part.params.engine == "graph":  # for one document, and in threads
+            part.params = part.params.model_copy(update={"engine": "scan"})
     return model

@@ -160,13 +160,12 @@ class CKernels:
         places = (ctypes.c_void_p * len(packed))(*[p.data.data_ptr() for p in packed])
         sums = {name: x for name, x in tensors.items() if name.startswith("g_")}
 
-        def part(start: int, stop: int) -> None:
+        def part(start: int, stop: int) -> dict[str, Tensor]:
             own = {name: torch.zeros_like(x) for name, x in sums.items()}  # every row of the batch adds to these
             function(self._table({**tensors, **own}), places, self.multiply, start, stop, hidden, steps)
-            parts.append(own)
+            return own
 
-        parts: list[dict[str, Tensor]] = []
-        in_threads(part, batch)
+        parts = in_threads(part, batch)
         for name, x in sums.items():
             for own in parts:
                 x += own[name]

@@ -21,6 +21,26 @@ MOST_GRAPHS = 2
 _GRAPHS: WeakKeyDictionary[Cell, dict[Hashable, Callable[..., Any]]] = WeakKeyDictionary()
 
 
+class _OwnGradient(torch.autograd.Function):
+    """A tensor as it is, with a gradient of its own: a graph's lies where the next replay puts the next one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].clone()
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A weight keeps the gradient that it is given, and may add the next one to it; all else uses it up at once."""
+    if not (tensor.is_leaf and tensor.requires_grad):
+        return tensor
+    own: Tensor = _OwnGradient.apply(tensor)  # type: ignore[no-untyped-call]
+    return own
+
+
 def replay_window(
     cell: Cell, x_TBI: Tensor, state: CellState, weights: Mapping[str, Tensor]
 ) -> tuple[Tensor, CellState]:
@@ -41,7 +61,8 @@ def replay_window(
             return run_window(cell, x_TBI, state, weights, "torch")
         # Copies, into which each replay copies what it is given.
         inputs = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors)
-        with torch.autocast("cuda", enabled=False):  # whose cache of casts no graph may use; windows need neither
+        # Recorded is what the current device does. No graph may use autocast's cache of casts; windows need neither.
+        with torch.cuda.device(x_TBI.device), torch.autocast("cuda", enabled=False):
             graphs[kind] = torch.cuda.make_graphed_callables(partial(Window.apply, *settings), inputs)
-    output, *last = graphs[kind](*tensors)
+    output, *last = graphs[kind](*map(_own, tensors))
     return output, type(state)(*[field.clone() for field in last])

@@ -29,12 +29,14 @@ def torch_kernel(kernel: Kernel, real: torch.dtype, low: torch.dtype) -> Callabl
     def load(array: str, block: int) -> str:
         return f"x[{array!r}][t][{block}]" + (".to(real)" if is_low(array) and low != real else "")
 
+    stored = {id(store.value) for store in kernel.stores}  # as it is, after what it lies in may have been written to
     for node in operations(kernel):
         if node.op == "constant":
             names[id(node)] = repr(node.value)
             continue
         if node.op == "input":
             text = " + ".join(load(*place) for place in places(kernel, str(node.value)))
+            text += ".clone()" * (id(node) in stored)
         else:
             text = OPERATIONS[node.op].format(*[names[id(arg)] for arg in node.args])
         names[id(node)] = f"e{len(names)}"

@@ -59,6 +59,9 @@ def trace(cell: Cell) -> Step:
         NotTraceable: it does something that has no expression.
     """
     size, weights = cell.hidden_size, cell.recurrent_weights()
+    for name, weight in weights.items():
+        if weight.dim() not in (1, 2) or weight.shape[-1] != size or len(weight) % size:
+            raise NotTraceable(f"{name} is {tuple(weight.shape)}, neither (H,) nor (n * H, H) with H = {size}")
     state = cell.State(*[named(f"s{j}") for j in range(len(cell.State._fields))])
     products: list[Product] = []
 
