@@ -76,3 +76,13 @@ def test_a_text_too_short_is_refused(tiny_ids: Path, tiny_params: Params) -> Non
     model = build_model(own, corpus.vocab_size, corpus.eos_id)
     with pytest.raises(ValueError, match="batch"):
         train_briefly(model, corpus["train"].ids[:2], tiny_params.train, own.learning_rate)
+
+
+def test_what_follows_a_divergence_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read late, a step that is not finite is known when the next one was computed, which is then not made."""
+    monkeypatch.setattr(brief_training, "READ_LATE", {"cpu"})
+    model = torch.nn.Linear(1, 1)
+    updates = brief_training.Updates(model, torch.optim.AdamW(model.parameters(), fused=True), None)
+    for factor, made in ((1.0, True), (torch.inf, True), (1.0, False)):
+        assert updates(model(torch.ones(1, 1)).sum() * factor) is made
+    assert updates.settle() and updates.done == 1

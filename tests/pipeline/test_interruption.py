@@ -1,6 +1,7 @@
 """Runs that are killed at any moment go on to the same bits."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nextword.config import ModelParams, Params
+from nextword.config import ModelParams, Params, ScheduleParams
 from nextword.training.checkpoint import LATEST, PREVIOUS
 from nextword.training.worker import STOPPED, Job
 
@@ -21,6 +22,7 @@ SIZE = {"embedding_size": 8, "hidden_size": 8, "learning_rate": 0.02, "dropout":
 MODELS = {
     "lstm": ModelParams(kind="lstm", num_layers=2, variational=True, weight_drop=0.2, **SIZE),
     "gru": ModelParams(kind="gru", **SIZE),
+    "high": ModelParams(kind="gru", **(SIZE | {"learning_rate": 0.5})),
 }
 
 
@@ -100,15 +102,35 @@ def test_killed_runs_end_in_the_same_bits(
     assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
 
 
+def test_a_plateau_is_seen_in_the_epoch_of_a_resume(tiny_ids: Path, tiny_params: Params, tmp_path: Path) -> None:
+    """Its rate is so high that valid gets worse from the second epoch on: the schedule steps after each."""
+    train = {"schedule": ScheduleParams(kind="plateau", factor=0.5, patience=0), "max_epochs": 4}
+    run(job(tiny_params, tiny_ids, tmp_path / "whole", "high", **train))
+    path = job(tiny_params, tiny_ids, tmp_path / "killed", "high", **train)
+    assert interrupted(path, 0, signal.SIGKILL, most=3) > 0
+    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+    rates = []
+    for folder in ("whole", "killed"):
+        history = json.loads((tmp_path / folder / "result.json").read_text())["history"]
+        rates.append([row["learning_rate"] for row in history])
+    assert rates[0] == rates[1] and rates[0][-1] < rates[0][0]
+
+
 @pytest.mark.parametrize(
     ("number", "devices", "accumulate"),
-    [(signal.SIGTERM, 1, 1), (signal.SIGUSR1, 1, 1), (signal.SIGTERM, 2, 1), (signal.SIGTERM, 1, 2)],
+    [
+        (signal.SIGTERM, 1, 1),
+        (signal.SIGUSR1, 1, 1),
+        (signal.SIGTERM, 2, 1),
+        (signal.SIGTERM, 3, 1),  # where the order of a sum decides its last bits
+        (signal.SIGTERM, 1, 2),
+    ],
 )
 def test_a_run_told_to_stop_saves_first(
     number: signal.Signals, devices: int, accumulate: int, whole: str, tiny_ids: Path, tiny_params: Params,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    settings = {"devices": devices, "accumulate": accumulate}
+    settings = {"devices": devices, "accumulate": accumulate} | ({"batch_size": 6} if devices == 3 else {})
     if devices * accumulate > 1:
         run(job(tiny_params, tiny_ids, tmp_path / "whole", "gru", **settings))
         whole = digest(tmp_path / "whole")

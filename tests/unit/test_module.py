@@ -1,5 +1,7 @@
 """The differentiated loss of a window: nats on their scale, penalties on the same, the logged nats without them."""
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -10,7 +12,7 @@ from nextword.config import ModelParams, TrainParams
 from nextword.models import build_model
 from nextword.models.language_model import map_tensors
 from nextword.training.data import Window
-from nextword.training.module import LanguageModelModule
+from nextword.training.module import LanguageModelModule, Numbers
 
 T, B = 6, 4
 PENALTIES = {"activation_penalty": 2.0, "temporal_penalty": 1.0}
@@ -90,3 +92,31 @@ def test_float16_clips_gradients_without_their_scale(optimizer: str) -> None:
     (norms, clipped), (low_norms, low_clipped) = found
     assert 0 < clipped < len(windows) and low_clipped == clipped
     assert low_norms == pytest.approx(norms, rel=0.01)
+
+
+def make_module(**trainer: object) -> LanguageModelModule:
+    """One that takes what is given for its trainer."""
+    model = build_model(ModelParams(kind="gru", embedding_size=5, hidden_size=5, dropout=0.5), 11, 0)
+    module = LanguageModelModule(model, TrainParams(), 0.1, 2, 1)
+    module._trainer = SimpleNamespace(**trainer)  # type: ignore[assignment]
+    return module
+
+
+def test_each_process_has_dropout_of_its_own() -> None:
+    drawn = []
+    for rank, world_size in ((0, 1), (0, 2), (1, 2), (1, 2)):
+        module = make_module(global_rank=rank, world_size=world_size)
+        torch.manual_seed(3)
+        module.on_train_start()
+        drawn.append(tuple(torch.rand(4).tolist()))
+    torch.manual_seed(3)
+    assert drawn[0] == tuple(torch.rand(4).tolist()) and drawn[2] == drawn[3]
+    assert len(set(drawn)) == 3
+
+
+def test_a_step_that_float16_passes_over_has_no_norm() -> None:
+    module = make_module(precision="16-mixed")
+    for norm in (1.5, torch.inf):
+        module._unread = Numbers(torch.tensor(2.0), torch.tensor(norm))
+        module.settle()
+    assert module.recent_grad_norms == [1.5, None] and module.num_steps == 2

@@ -136,9 +136,11 @@ class Updates:
         late = loss.device.type in READ_LATE
         if late:
             self.optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]
-        numbers, known = Numbers(finite), self.settle()
+        numbers = Numbers(finite)
+        if not self.settle():
+            return False
         self._unread = numbers
-        if known and (late or self.settle()):
+        if late or self.settle():
             self.optimizer.step()
             return True
         return False

@@ -14,6 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 
@@ -57,6 +58,8 @@ def fit(job: Job) -> None:
     cluster, nodes = find_cluster(job.devices)
     processes = nodes * job.devices
     params.require_parts(processes)
+    if processes > 1:  # else Lightning sets a number of threads of its own
+        os.environ.setdefault("OMP_NUM_THREADS", str(job.threads))
     steps = len(Columns(corpus["train"].ids, params.batch_size, params.bptt))
     epochs = job.params.epochs_of(job.model)
     module = LanguageModelModule(model, params, model_params.learning_rate, steps, epochs)
@@ -76,7 +79,7 @@ def fit(job: Job) -> None:
         accelerator="gpu" if job.accelerator == "cuda" else "cpu",
         devices=job.devices,
         num_nodes=nodes,
-        strategy="ddp" if processes > 1 else "auto",
+        strategy=_strategy(processes),
         plugins=[cluster, KillSafeIO()],
         accumulate_grad_batches=params.accumulate,
         precision={"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}[precision],  # type: ignore[arg-type]
@@ -97,6 +100,7 @@ def fit(job: Job) -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
             trainer.fit(module, data, ckpt_path=checkpoints.find(processes), weights_only=True)
     except Diverged as error:
         diverged = error.report
@@ -121,6 +125,14 @@ def fit(job: Job) -> None:
         }
         write_json(job.result, result)
         checkpoints.clear()
+
+
+def _strategy(processes: int) -> DDPStrategy | str:
+    """Of three terms or more the order decides the last bits of a sum, and it is that of the buckets of gradients.
+
+    DDP makes these anew after its first step, and so after each resume, unless it looks for unused parameters.
+    """
+    return DDPStrategy(find_unused_parameters=processes > 2) if processes > 1 else "auto"
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:

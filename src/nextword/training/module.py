@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.aggregation import SumMetric
@@ -30,7 +31,7 @@ READ_LATE = {"cuda"}
 class Diverged(Exception):
     """Loss or gradient became infinite or not a number; raised before the optimiser step that would spread it."""
 
-    def __init__(self, step: int, loss: float, grad_norm: float, recent_grad_norms: list[float]) -> None:
+    def __init__(self, step: int, loss: float, grad_norm: float, recent_grad_norms: list[float | None]) -> None:
         super().__init__(f"loss {loss}, gradient norm {grad_norm} at step {step}")
         self.report = {
             "step": step,
@@ -72,7 +73,8 @@ class LanguageModelModule(pl.LightningModule):
         """Of the epoch so far, in this process; on the device, so that no step waits for them."""
         self.num_clipped = 0
         self.num_steps = 0
-        self.recent_grad_norms: list[float] = []
+        self.recent_grad_norms: list[float | None] = []
+        """None where it was not finite, and float16's loss scaler passed over the step."""
         self._loss = torch.tensor(math.nan)
         self._steps = params.bptt
         """T of the window at hand."""
@@ -133,7 +135,7 @@ class LanguageModelModule(pl.LightningModule):
         clip = self.train_params.clip_norm
         self.num_steps += 1
         self.num_clipped += clip is not None and norm > clip
-        self.recent_grad_norms = [*self.recent_grad_norms[-19:], norm]
+        self.recent_grad_norms = [*self.recent_grad_norms[-19:], norm if math.isfinite(norm) else None]
 
     def train_sums(self) -> tuple[float, float]:
         """Nats and targets of the epoch so far, over all processes; each of them must ask."""
@@ -194,7 +196,12 @@ class LanguageModelModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Last of all before training goes on: nothing draws a random number after it."""
         if self._restored is None:
+            if self.trainer.world_size > 1:  # or the same column of each process would have the same dropout
+                mixed = np.random.SeedSequence([torch.initial_seed(), self.trainer.global_rank])
+                torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
             return
+        # Else Lightning would pass over a plateau schedule at the end of this epoch.
+        self.trainer.fit_loop._restarting = False
         own, self._restored = self._restored, None
         columns = self.trainer.train_dataloader.windows.columns  # type: ignore[union-attr]
         like = [self.model.initial_state(len(columns))] * len(self.states)
@@ -222,7 +229,7 @@ class Numbers:
         if numbers[0].is_cuda:
             self._numbers = torch.stack(numbers).to("cpu", non_blocking=True)
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(numbers[0].device))
 
     def read(self) -> list[float]:
         """The numbers; waits until they are there."""

@@ -119,4 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status in STOPPED.values():
+        os._exit(status)  # at once: a signal that came now, as other tasks end, would say otherwise
+    sys.exit(status)

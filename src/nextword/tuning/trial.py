@@ -40,6 +40,8 @@ def run_trial(ids: Path, model: ModelParams, train: TrainParams, steps: int, see
         seed: of weights and dropout.
         device: torch's name of it.
     """
+    if device != "cpu":
+        torch.cuda.set_device(device)  # some of what torch does is for the current one
     torch.manual_seed(seed)
     corpus = load_ids(ids)
     text = corpus["train"]
