@@ -19,11 +19,13 @@ from torch.nn.functional import linear
 
 from nextword.models.cells import CellState
 from nextword.models.stack import RecurrentStack
-from nextword.probes.tangents import Field, Tangent, add, push, with_products
+from nextword.probes.tangents import Field, Tangent, add, push, push_joints, with_products
 from nextword.stage import Progress
 
 VECTOR: Field = (-1, "v")
 """The one source of a Jacobian-vector product."""
+OUTPUT: Field = (-1, "y")
+"""What the stack hands on, as rows."""
 Norms = NDArray[np.float64]
 
 
@@ -32,6 +34,7 @@ class Quantity:
     """``d rows_t / d sources_k``: which norms are measured."""
 
     rows: Field
+    """Part of the state, or for :func:`chain_norms` also :data:`OUTPUT`."""
     sources: tuple[Field, ...]
     paths: tuple[Field, ...]
     """Parts of the state through which the derivative goes; the others are held fixed."""
@@ -107,9 +110,7 @@ def chain_norms(
     """
     last, longest = len(run.products) - 1, max(lags)
     ones = {field: torch.ones_like(run.field(last, field)[:1]) for q in quantities for field in q.paths}
-    chains: dict[tuple[Field, tuple[Field, ...]], Tangent] = {
-        (q.rows, q.paths): {q.rows: ones[q.rows].expand(run.x_TPX.shape[1], -1)} for q in quantities
-    }
+    chains = {(q.rows, q.paths): _start(stack, run, q, ones) for q in quantities}
     found: list[list[Norms]] = [[] for _ in quantities]
     for lag in range(longest + 1):
         if lag:
@@ -168,6 +169,14 @@ def iterated_norms(
             vectors = list(back)
         progress(i * len(lags) + j + 1, len(quantities) * len(lags))
     return list(found)
+
+
+def _start(stack: RecurrentStack, run: Unrolled, quantity: Quantity, ones: dict[Field, Tensor]) -> Tangent:
+    """``d rows_t / d s_t``, t the last step."""
+    if quantity.rows == OUTPUT:
+        own = {field: {field: ones[field]} for field in quantity.paths}
+        return push_joints(stack, run.x_TPX[-1], run.states[-1], own)
+    return {quantity.rows: ones[quantity.rows].expand(run.x_TPX.shape[1], -1)}
 
 
 def _extend(chain: Tangent, jacobian: dict[Field, Tangent], paths: tuple[Field, ...]) -> Tangent:

@@ -79,6 +79,25 @@ def push(
     return after
 
 
+@torch.no_grad()
+def push_joints(
+    stack: RecurrentStack, x_PX: Tensor, states: tuple[CellState, ...], tangents: dict[Field, Tangent]
+) -> Tangent:
+    """The derivative of what a stack hands on, (P, W), from those of its state after the same time step; x held fixed.
+
+    Args:
+        stack: in evaluation mode.
+        x_PX: what the lowest layer has read.
+        states: by layer, after the step, every field (P, H).
+        tangents: derivatives of the state after the step; a part that is left out is held fixed.
+    """
+    stream, d_stream = x_PX, cast(Tangent, {})
+    for layer, (joint, state) in enumerate(zip(stack.joints, states, strict=True)):
+        d_stream = _push_joint(joint, state.h, stream, tangents.get((layer, "h"), {}), d_stream)
+        stream = joint(state.h, stream)
+    return d_stream
+
+
 def _push_cell(
     cell: Cell, a: Tensor, state: CellState, d_a: Tangent, d_state: list[Tangent]
 ) -> tuple[CellState, list[Tangent]]:

@@ -15,15 +15,15 @@ from torch import Tensor
 from nextword.evaluation.statistics import mean_interval
 from nextword.models.stack import RecurrentStack
 from nextword.probes.decay import LARGEST_LOG, growth, half_life
-from nextword.probes.jacobians import Norms, Quantity, chain_norms, unroll
+from nextword.probes.jacobians import OUTPUT, Norms, Quantity, chain_norms, unroll
 from nextword.probes.tangents import fields_of
 
 
 def gradient_norms(stack: RecurrentStack, x_TBI: Tensor) -> Norms:
-    """Spectral norm of ``d h_T / d S_k`` at every lag T - k.
+    """Spectral norm of ``d y_T / d S_k`` at every lag T - k.
 
-    ``h_T`` is the top layer's output at the last step, ``S_k`` the states of all layers after step k, h and c alike, as
-    independent variables; so the norm at lag 0 is 1.
+    ``y_T`` is what the stack hands on at the last step: the top layer's output, joined to what it read where layers are
+    connected so. ``S_k`` are the states of all layers after step k, h and c alike, as independent variables.
 
     Returns:
         (L, B) in float64, lag 0 first; infinite where the gradient overflows.
@@ -31,7 +31,7 @@ def gradient_norms(stack: RecurrentStack, x_TBI: Tensor) -> Norms:
     stack = copy.deepcopy(stack).double().eval().requires_grad_(False)
     run = unroll(stack, x_TBI.double(), stack.zero_state(x_TBI.shape[1]))
     fields = tuple(fields_of(stack))
-    wanted = Quantity((len(stack.cells) - 1, "h"), fields, fields)
+    wanted = Quantity(OUTPUT, fields, fields)
     return chain_norms(stack, run, [wanted], range(len(x_TBI)), lambda done, of: None)[0]
 
 

@@ -146,9 +146,10 @@ def _cure_table(report: MemoryFile) -> Table:
 
 def _cure_notes(report: MemoryFile) -> tuple[str, ...]:
     return (
-        "Spectral norm of d h_T / d S_k on the tasks' own sequences of the longest lag, exact in float64: the top "
-        "layer's output at the last step by the states of all layers after step k. Trained: the network of the "
-        "longest lag it solved, else of the first. Medians over sequences of all seeds.",
+        "Spectral norm of d y_T / d S_k on the tasks' own sequences of the longest lag, exact in float64: what the "
+        "stack hands on at the last step, its connection across layers included, by the states of all layers after "
+        "step k. Trained: the network of the longest lag it solved, else of the first. Medians over sequences of all "
+        "seeds.",
         "Half-life: steps back to half of the norm at lag 0; halves in: steps in which it halves on average after "
         "the first one; both with the 95% percentile interval over resampled sequences. Growth: factor of the norm "
         "from one step to the next by least squares, mean over seeds with the 95% t-interval; below 1 it vanishes, "

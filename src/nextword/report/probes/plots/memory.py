@@ -108,7 +108,7 @@ def memory_plots(report: MemoryFile) -> Iterator[Plot]:
         sequences = max((v.flow.initial.num_sequences for v in report.tasks[task].variants.values()), default=0)
         yield Plot(
             "cures", f"Cures: gradient against lag ({TASKS.get(task, task)})",
-            f"Median norm of d h_T / d S_k over {sequences} sequences of {seeds} seeds, T the last step; other tasks "
+            f"Median norm of d y_T / d S_k over {sequences} sequences of {seeds} seeds, T the last step; other tasks "
             f"are in the table. Trained: the network of the longest lag solved. No line below {SMALLEST:g}.",
             _cures(report, task), "memory",
         )  # fmt: skip
