@@ -17,6 +17,17 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _distinct_seeds(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    if len(value) == 0:
+        raise ValueError("give at least one seed")
+    if len(set(map(str, value))) != len(value):
+        raise ValueError(f"seeds {list(value)} repeat; each seed may be given once")
+    return tuple(value)
+
+
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_distinct_seeds)]
 AsTuple = BeforeValidator(_tuple)
 """For a field that is a tuple: YAML has lists."""
 

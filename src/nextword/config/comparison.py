@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from nextword.config.base import AsTuple, Count, Fraction, Positive, Section, Seed
-from nextword.config.probes import Lags, Rates, Seeds, Words
+from nextword.config.base import AsTuple, Count, Fraction, Positive, Section, Seed, Seeds
+from nextword.config.probes import Lags, Rates, Words
 
 Shares = Annotated[tuple[Fraction, ...], AsTuple, Field(min_length=1)]
 Range = Annotated[tuple[float, float], AsTuple]
@@ -153,7 +153,7 @@ class CompareParams(Section):
     """Names under ``models:`` of the GRU side."""
     lstm_matched: str | None = None
     """Name under ``models:`` of an LSTM with as many parameters as the GRUs (see ``match``), or null."""
-    resamples: Count = 2_000
+    resamples: Annotated[int, Field(ge=2)] = 2_000
     """Bootstrap resamples of documents and seeds."""
     block_tokens: Count | None = None
     """Documents are cut into blocks of about so many tokens before they are resampled; null: whole documents."""

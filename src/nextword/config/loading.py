@@ -53,15 +53,19 @@ def read_params(path: str | os.PathLike[str] = PARAMS_FILE) -> Params:
 def _complete(params: Params, path: Path) -> Params:
     """Check the names that other rooms define (kinds of model, smoothings); solve the sizes that match others."""
     from nextword.models import check_model
+    from nextword.models.cells import CELLS
     from nextword.models.sizes import matched_size
     from nextword.ngram import SMOOTHINGS
 
-    for name in params.ngram.smoothings:
-        if name not in SMOOTHINGS:
-            raise ValueError(
-                f"{path}: ngram.smoothings: unknown smoothing {name!r};{_nearest(name, SMOOTHINGS)} "
-                f"allowed: {', '.join(SMOOTHINGS)}"
-            )
+    for place, what, names, known in (
+        ("ngram.smoothings", "smoothing", params.ngram.smoothings, SMOOTHINGS),
+        ("sparsity.smoothings", "smoothing", params.sparsity.smoothings, SMOOTHINGS),
+        ("window.references", "recurrent kind", params.window.references, CELLS),
+    ):
+        for name in names:
+            if name not in known:
+                allowed = f"{_nearest(name, known)} allowed: {', '.join(known)}"
+                raise ValueError(f"{path}: {place}: unknown {what} {name!r};{allowed}")
     sizes: dict[str, ModelParams] = {}
     for name, model in params.models.items():
         try:

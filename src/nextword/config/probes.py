@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nextword.config.base import AsTuple, Count, Positive, Section, Seed
+from nextword.config.base import AsTuple, Count, Positive, Section, Seed, Seeds
 
 Lags = Annotated[tuple[Count, ...], AsTuple, Field(min_length=1)]
-Seeds = Annotated[tuple[Seed, ...], AsTuple, Field(min_length=1)]
 Rates = Annotated[tuple[Positive, ...], AsTuple, Field(min_length=1)]
 Words = Annotated[tuple[str, ...], AsTuple]
 
@@ -70,7 +69,7 @@ class MemoryParams(Section):
     """The memory tasks, and the cures for vanishing gradients, at one size and one budget for every variant."""
 
     tasks: Annotated[
-        tuple[Literal["copy", "adding", "temporal_order", "brackets"], ...], AsTuple
+        tuple[Literal["copy", "adding", "temporal_order", "brackets"], ...], AsTuple, Field(min_length=1)
     ] = ("copy", "adding", "temporal_order", "brackets")  # fmt: skip
     """Which tasks are trained."""
     lags: Lags = (5, 10, 20, 40, 80)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from nextword.config.base import AsTuple, Count, Fraction, NonNegative, Positive, Section, Seed
+from nextword.config.base import AsTuple, Count, Fraction, NonNegative, Positive, Section, Seeds
 from nextword.config.comparison import (
     AdaptiveParams,
     CapacityParams,
@@ -18,20 +18,6 @@ from nextword.config.comparison import (
 )
 from nextword.config.corpus import CorpusParams, TokenizerParams
 from nextword.config.probes import ExplodingParams, MemoryParams, ProbeParams, SparsityParams, WindowParams
-
-
-def _distinct_seeds(value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        return value
-    if len(value) == 0:
-        raise ValueError("give at least one seed")
-    if len(set(map(str, value))) != len(value):
-        raise ValueError(f"seeds {list(value)} repeat; each seed may be given once")
-    return tuple(value)
-
-
-Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_distinct_seeds)]
-
 
 # ------------------------------------------------------------------------------------------- n-grams
 
