@@ -135,6 +135,21 @@ def test_equal_best_epochs_decide_beyond_a_step(tmp_path: Path, epoch: int, verd
     assert finding.verdict == verdict
 
 
+@pytest.mark.parametrize(("lag", "verdict"), [(40, "undecided"), (20, "contradicted")])
+def test_equal_longest_lags_decide_beyond_a_step(tmp_path: Path, lag: int, verdict: str) -> None:
+    params = make_params(("lstm", "gru"))
+    folder = write_reports(tmp_path, params)
+
+    def reach(tree: dict[str, Any]) -> None:
+        for name, longest in (("lstm", lag), ("gru", 80)):
+            tree["tasks"]["adding"]["variants"][name]["longest_lag"]["by_seed"] = [longest] * 3
+
+    edit(folder / "experiments" / "memory.json", reach)
+    finding = of_pair(compare_gru_lstm(read_reports(params, folder)), "lstm", "gru")["lag_adding"]
+    assert finding.difference is not None and finding.difference.high == pytest.approx(math.log(lag / 80 * 2))
+    assert finding.verdict == verdict
+
+
 def test_what_was_made_equal_decides_nothing(comparison: Comparison) -> None:
     found = of_pair(comparison, "lstm_matched", "gru")
     for key in ("parameters_recurrent", "parameters_hidden", "operations_total", "bytes_moved"):
@@ -237,6 +252,25 @@ def test_speed_of_unlike_engines_decides_nothing(comparison: Comparison) -> None
         assert found[key].difference is not None  # what was measured is shown all the same
 
 
+@pytest.mark.parametrize(("seed", "fair"), [(2, True), (1, False)])
+def test_speeds_are_alike_where_the_seeds_of_their_difference_are(tmp_path: Path, seed: int, fair: bool) -> None:
+    """The GRU has seeds 0 and 1; with what else the LSTM's third seed ran is no matter."""
+    params = make_params({"lstm": {}, "gru": {"seeds": (0, 1), "engine": "scan"}})
+    folder = write_reports(tmp_path, params)
+
+    def other_threads(tree: dict[str, Any]) -> None:
+        for item in tree["runs"]:
+            item |= {"engine": "scan", "threads": 2 if item["seed"] == seed else 1}
+
+    edit(folder / "train" / "lstm.json", other_threads)
+    finding = of_pair(compare_gru_lstm(read_reports(params, folder)), "lstm", "gru")["tokens_per_second"]
+    assert finding.difference is not None and finding.difference.seeds == (0, 1)
+    if fair:
+        assert finding.verdict != "undecided" and finding.note == "difference over the seeds of both: 0, 1"
+    else:
+        assert finding.verdict == "undecided" and finding.note == "not like for like: threads 1/2 against 1"
+
+
 # ---------------------------------------------------------------------------------- what may be missing
 
 
@@ -295,6 +329,11 @@ def test_other_names_may_be_compared(tmp_path: Path) -> None:
     comparison = run(tmp_path, ("lstm_small", "gru_small"), compare=compare)
     assert [pair.names for pair in comparison.pairs] == [("lstm_small", "gru_small")]
     assert any("80% t-interval" in note for note in comparison.notes)
+
+
+def test_the_rule_names_the_margin_as_it_is(tmp_path: Path) -> None:
+    notes = run(tmp_path, ("lstm", "gru"), compare=CompareParams(margin=0.005, confidence=0.995)).notes
+    assert any("a margin of 0.5%" in note and "99.5% interval" in note for note in notes)
 
 
 def test_a_row_without_a_measurement_is_left_out(tmp_path: Path) -> None:

@@ -222,8 +222,45 @@ def test_seeds_that_diverged_are_not_probed(tmp_path: Path) -> None:
 def test_claims_about_missing_models_are_not_tested(tmp_path: Path) -> None:
     params = make_params(("gru",), ngram=NgramParams(max_order=1, smoothings=("mle",)))
     by_key = found(tmp_path, params)
-    lacking = ("nnlm_ngram", "rnn_nnlm", "lstm_rnn", "depth_power", "ngram_weaker", "smoothing", "twice")
+    lacking = (
+        "nnlm_ngram", "rnn_nnlm", "lstm_rnn", "depth_power", "ngram_weaker", "smoothing", "twice", "far_lost", "bound",
+        "below_one", "above_one",
+    )  # fmt: skip
     assert {by_key[key].verdict for key in lacking} == {"not tested"}
+
+
+def test_counts_without_smoothing_are_compared_with_nothing(tmp_path: Path) -> None:
+    params = make_params(("nnlm",), ngram=NgramParams(max_order=5, smoothings=("mle",)))
+    by_key = found(tmp_path, params)
+    assert by_key["smoothing"].verdict == by_key["ngram_weaker"].verdict == "not tested"
+
+
+def test_counts_that_miss_nothing_leave_no_zeros_to_mend(tmp_path: Path) -> None:
+    params = make_params(("nnlm",))
+    folder = write_reports(tmp_path, params)
+
+    def nothing_missed(tree: dict[str, Any]) -> None:
+        for model in tree["models"].values():
+            model["splits"]["test"]["reset"]["num_infinite"] = 0
+
+    edit(folder / "ngram.json", nothing_missed)
+    by_key = {f.key: f for f in textbook_findings(read_reports(params, folder))}
+    assert by_key["smoothing"].verdict == by_key["nnlm_zeros"].verdict == "not tested"
+
+
+def test_possible_ngrams_grow_by_the_vocabulary(tmp_path: Path) -> None:
+    params = make_params(("lstm",))
+    folder = write_reports(tmp_path, params)
+
+    def other_size(tree: dict[str, Any]) -> None:
+        tree["vocab_size"] = 1_557  # whose powers as floats are not all powers of one number
+        for part in tree["parts"]:
+            for order in part["orders"]:
+                order["possible"] = 1557.0 ** order["order"]
+
+    edit(folder / "experiments" / "sparsity.json", other_size)
+    growth = {f.key: f for f in textbook_findings(read_reports(params, folder))}["ngram_growth_possible"]
+    assert growth.verdict == "supported" and growth.a.value is not None and growth.a.value.mean == 1557.0
 
 
 def test_files_of_questions_bring_their_claims(reports: Reports, findings: list[Finding], tmp_path: Path) -> None:

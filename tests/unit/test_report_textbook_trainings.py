@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from nats_fixtures import DOCUMENTS, LINE, NUM_TARGETS
+from probe_report_fixtures import NETWORKS
 from report_fixtures import edit, make_params, read_reports, write_reports
 from scipy import stats
 
-from nextword.config import Params, WindowParams
+from nextword.config import ExplodingParams, Params, WindowParams
 from nextword.report.collect import Reports
 from nextword.report.finding import Finding
 from nextword.report.probes.experiments import ExplodingRun
@@ -53,6 +54,20 @@ def test_clipping_is_read_from_the_runs(findings: list[Finding]) -> None:
     assert (clipping.a.value.mean, clipping.b.value.mean) == (0.0, 0.5)  # scales 2, 3 and 5 of six, unclipped
     assert clipping.verdict == "supported" and clipping.difference is not None
     assert clipping.difference.high == pytest.approx(-0.5 + 1 / 6)  # all seeds alike: to within a scale
+
+
+@pytest.mark.parametrize("scales", [(2.0,), (2.0, 3.0)])
+def test_scales_on_one_side_of_one_do_not_compare(tmp_path: Path, scales: tuple[float, ...]) -> None:
+    params = make_params(("rnn",), exploding=ExplodingParams(scales=scales))
+    by_key = findings_of(params, write_reports(tmp_path, params))
+    assert by_key["nan_rnn"].verdict == "not tested" and "both sides of 1" in by_key["nan_rnn"].note
+    assert by_key["large_steps_rnn"].difference is not None
+
+
+def test_overfitting_names_the_parameters_that_its_networks_share(findings: list[Finding]) -> None:
+    finding = next(finding for finding in findings if finding.key == "lstm_overfitting")
+    sizes = [NETWORKS[name][3] for name in ("lstm", "gru")]
+    assert f"{sizes[0]:,} parameters outside embedding and output against {sizes[1]:,}" in finding.condition
 
 
 def test_a_large_step_is_followed_by_a_large_loss_or_not(findings: list[Finding], tmp_path: Path) -> None:

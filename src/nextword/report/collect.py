@@ -70,13 +70,18 @@ class Neural:
     def unlike(self, other: Neural, *but: str) -> str:
         """How the two trainings ran differently, in words; empty where they ran alike and their speeds compare.
 
-        What differs by nature, and so cannot be alike, is named in ``but`` and left out.
+        Seed by seed over those that both have, where their difference rests on them (two or more); else over all. What
+        differs by nature, and so cannot be alike, is named in ``but`` and left out.
         """
+        common = [seed for seed in self.finished if seed in other.finished]
         parts = []
         for field in (field for field in ("engine", "precision", "device", "threads") if field not in but):
-            ways = [sorted({str(getattr(model.runs[s], field)) for s in model.finished}) for model in (self, other)]
+            if len(common) >= 2:
+                ways = [[str(getattr(model.runs[s], field)) for s in common] for model in (self, other)]
+            else:
+                ways = [sorted({str(getattr(model.runs[s], field)) for s in model.finished}) for model in (self, other)]
             if ways[0] != ways[1]:
-                parts.append(f"{field} {'/'.join(ways[0])} against {'/'.join(ways[1])}")
+                parts.append(f"{field} {' against '.join('/'.join(dict.fromkeys(way)) for way in ways)}")
         return ", ".join(parts)
 
     def training(self, field: str) -> dict[int, float]:

@@ -159,10 +159,12 @@ def over_seeds(
     one, other = (Side(name, side_estimate(list(values.values()), scale, confidence)) for name, values in (a, b))
     beyond = math.inf in (*a[1].values(), *b[1].values())
     gap = at_least(difference(a[1], b[1], confidence, pair=True), step) if a[1] and b[1] and not beyond else None
-    one_seed = "one seed a side" if gap is not None and gap.method == "none" else ""
+    words = "one seed a side" if gap is not None and gap.method == "none" else ""
+    if gap is not None and gap.seeds and a[1].keys() != b[1].keys():
+        words = f"difference over the seeds of both: {', '.join(map(str, gap.seeds))}"
     return Finding(
         key, claim, measured, one, other, reading, scale, gap, judge(reading, gap, margin), margin,
-        note="a seed lies beyond what was measured" if beyond else one_seed, basis="nothing" if beyond else "interval",
+        note="a seed lies beyond what was measured" if beyond else words, basis="nothing" if beyond else "interval",
     )  # fmt: skip
 
 

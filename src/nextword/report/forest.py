@@ -61,12 +61,12 @@ def forest_plot(reports: Reports, comparison: Comparison) -> Iterator[Plot]:
         memory, perplexity = finding.claim == MEMORY, finding.claim in (PERFORMANCE, EXPRESSIVE_POWER)
         groups["memory" if memory else "perplexity" if perplexity else "speed"].append((pair, finding))
     margin = reports.params.compare.margin
-    band = f" The band is the practical margin of {margin:.0%}: within it perplexities are called comparable."
-    step = " The band is the largest step between the lags tried."
+    band = f" The band is the practical margin of {100 * margin:g}%: within it perplexities are called comparable."
+    step = " That of a longest lag reaches a step between the lags tried to either side at the least."
     for name, title, more in (
         ("perplexity", "Perplexity of LSTM / GRU", band),
         ("speed", "Speed and memory of LSTM / GRU", ""),
-        ("memory", "Longest lag remembered of LSTM / GRU", step),
+        ("memory", "Memory of LSTM / GRU", step),
     ):
         if rows := groups[name]:
             with settings():

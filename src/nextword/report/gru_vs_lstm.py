@@ -124,7 +124,7 @@ def _leader(finding: Finding) -> str:
 
 def _rule(reports: Reports) -> list[str]:
     rule = reports.params.compare
-    level, margin = f"{100 * rule.confidence:g}%", f"{rule.margin:.0%}"
+    level, margin = f"{100 * rule.confidence:g}%", f"{100 * rule.margin:g}%"
     blocks = f"blocks of about {rule.block_tokens:,} tokens" if rule.block_tokens else "whole documents"
     return [
         f"Values are means over seeds with their {level} t-interval. A pair's column holds the verdict and below it "

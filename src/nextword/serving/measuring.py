@@ -157,7 +157,7 @@ def describe_comparison(report: dict[str, Any]) -> str:
     lines = [
         f"A = {report['a']}, B = {report['b']} on {report['text']}: {report['num_targets']:,} targets, {blocks}"
         + ("" if report["left_to_right"] else "; pseudo-perplexities"),
-        f"{'':10}{'A':>10}{'B':>10}{'A / B':>9}  {report['confidence']:.0%} interval",
+        f"{'':10}{'A':>10}{'B':>10}{'A / B':>9}  {100 * report['confidence']:g}% interval",
     ]
     for protocol in PROTOCOLS:
         row = report[protocol]

@@ -111,7 +111,7 @@ def _contexts(pair: Pair) -> Iterator[Finding]:
     tolerance = max((context.effective_length.tolerance for context in found), default=0.0)
     yield from pair.by_seed(
         "effective_context", MEMORY,
-        f"context used, tokens, to within {tolerance:.0%} of the loss, on test (measured up to {longest})",
+        f"context used, tokens, to within {100 * tolerance:g}% of the loss, on test (measured up to {longest})",
         by_seed(lambda context: _logarithm(context.effective_length.tokens)), "higher", "ratio", *pair.stages("probe"),
     )  # fmt: skip
     yield from pair.by_seed(
@@ -149,7 +149,7 @@ def _tasks(pair: Pair) -> Iterator[Finding]:
         ]
         measured = f"longest lag solved, task {task.replace('_', ' ')}"
         finding = pair.seeds(
-            f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", margin=step, step=step
+            f"lag_{task}", MEMORY, measured, names, [*sides], "higher", "ratio", "memory", step=step
         )  # fmt: skip
         sizes = " and ".join(count(found.variants[name].num_parameters) for name in names)
         like = f"{sizes} parameters" if pair.matched else f"hidden size {memory.hidden_size}"

@@ -84,7 +84,7 @@ def _random_section(report: CapacityFile, confidence: float) -> Section:
         f"Words drawn independently and evenly from {text.vocabulary} types, {text.epochs} epochs without "
         f"regularisation, {seeds} seed(s), the learning rate that is best on the shortest. Memorised: N log2 "
         "V bits less the code length of the text under the trained network (Collins, Sohl-Dickstein & Sussillo 2017). "
-        f"[low, high]: {confidence:.0%} t-interval over seeds.",
+        f"[low, high]: {100 * confidence:g}% t-interval over seeds.",
         "Bits a parameter: of the length of which most was memorised. What this training got to; a longer one gets "
         "further. All parameters count, embeddings (tied) and output layer too; hidden: without these.",
     )
@@ -129,7 +129,8 @@ def _real_section(report: CapacityFile, confidence: float) -> Section:
     notes = (
         f"Parts of train, read over and over without regularisation until {count(report.real.seen_tokens)} "
         "tokens were trained on, so that all trainings are as long. Constant learning rate: the one with "
-        f"the lowest loss on the smallest part. Nats a target; [low, high]: {confidence:.0%} t-interval over seeds.",
+        "the lowest loss on the smallest part. Nats a target; [low, high]: "
+        f"{100 * confidence:g}% t-interval over seeds.",
         "Train: the part itself at the end, the expressive power that training got to. Valid: its beginning, at the "
         "end and after the best pass through the part. Gap: valid less train at the end, the overfitting.",
     )

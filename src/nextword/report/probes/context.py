@@ -34,7 +34,7 @@ def context_sentence(models: dict[str, ProbeFile], names: tuple[str, ...]) -> st
     parts = [f"{name} {_effective(c).text}" for name, c in found.items()]
     tolerance = next(iter(found.values())).effective_length.tolerance
     return (
-        f"Effective context length in tokens, first seed (loss within {tolerance:.0%} of that with all of it): "
+        f"Effective context length in tokens, first seed (loss within {100 * tolerance:g}% of that with all of it): "
         f"{'; '.join(parts)}."
     )
 

@@ -81,7 +81,8 @@ def _speed_section(report: ThroughputFile, confidence: float) -> Section:
     notes = (
         f"Whole training steps (forward, backward, clipping, AdamW) of {report.bptt} tokens a column on {report.device}"
         f", {report.precision}, vocabulary of {count(report.vocab_size)}; one layer, no dropout. {what} All networks "
-        f"take turns at each point. Geometric mean of the turns; [low, high]: {confidence:.0%} t-interval on logs.",
+        "take turns at each point. Geometric mean of the turns; [low, high]: "
+        f"{100 * confidence:g}% t-interval on logs.",
         "Share of peak: forward and backward operations a second (backward counts twice; median turn) over those of a "
         f"large matrix product. Billions of these a second, by devices: {peaks}. Above 100% means that the product was "
         "disturbed, or that torch's is not the fastest.",

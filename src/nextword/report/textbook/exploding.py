@@ -28,10 +28,11 @@ def exploding_findings(evidence: Evidence) -> Iterator[Finding]:
     report = evidence.reports.probes.exploding
     for kind, label in KINDS.items():
         free = [s for s in report.settings if s.kind == kind and not s.clipped]
-        if len(free) < 2:
-            continue
         low, high = ([s for s in free if (s.scale > 1.0) == above] for above in (False, True))
-        if low and high:
+        if not low or not high:
+            why = f"{label} networks without clipping were not trained with scales on both sides of 1"
+            yield not_tested(f"nan_{kind}", NAN, why)
+        else:
             sides = ("scale above 1", _diverged(high)), ("scale up to 1", _diverged(low))
             found = over_seeds(
                 f"nan_{kind}", NAN, f"share of {label} runs that diverge, without clipping", *sides, "higher",
@@ -41,8 +42,6 @@ def exploding_findings(evidence: Evidence) -> Iterator[Finding]:
             note = "; ".join(filter(None, (note, found.note)))
             yield replace(found, condition=BY_SEED, note=note, sources=("exploding",))
         yield _large_steps(evidence, kind, free)
-    if not report.settings:
-        yield not_tested("nan", NAN, "the exploding stage ran no setting")
     yield not_tested("restart", RESTART, "a rule of conduct: here a diverged run ends and is reported as such")
 
 

@@ -70,6 +70,8 @@ CURES: dict[str, tuple[str, Claim]] = {
     "gru": ("tanh", Claim("Cure: GRU", "gates give the gradient a shortcut: vanishing is eased")),
 }  # fmt: skip
 """By network of the memory stage: the one without the cure, and what the notes say."""
+DEPTH = {"residual", "highway"}
+"""Cures whose direct path leads through the layers, not through time."""
 CROSSED = "memory tasks, crossed with seeds"
 Weights = Literal["initial", "trained"]
 WEIGHTS: dict[Weights, str] = {"initial": "at the start", "trained": "trained"}
@@ -147,6 +149,7 @@ def _vanishing(evidence: Evidence) -> Iterator[Finding]:
     found = evidence.gradients(name)
     if not found or name is None:
         yield not_tested("vanishing", VANISHING, lacking(name))
+        yield not_tested("far_lost", FAR_LOST, lacking(name))
         return
     for weights, words in WEIGHTS.items():
         yield evidence.by_seed(
@@ -180,7 +183,8 @@ def _bounds(evidence: Evidence) -> Iterator[Finding]:
         for layer in flow.layers if layer.bound is not None
     ]  # fmt: skip
     if not found:
-        yield not_tested("bound", BOUND, "no vanilla RNN was probed")
+        for key, claim in (("bound", BOUND), ("below_one", BELOW_ONE), ("above_one", ABOVE_ONE)):
+            yield not_tested(key, claim, "no vanilla RNN was probed")
         return
     checked = sum(bound.checked for _, bound in found)
     yield exact(
@@ -239,6 +243,7 @@ def _cure(evidence: Evidence, name: str, plain: str, claim: Claim) -> Iterator[F
             Side(labels[name], geometric(growths[0])), Side(labels[plain], geometric(growths[1])), "higher",
             across_tasks(evidence, growths[0], growths[1]), ("memory",), ratio=True,
             condition=f"{growths[0].shape[1]} {CROSSED}",
+            note="a step back in time; the direct path leads through the layers" if name in DEPTH else "",
         )  # fmt: skip
     lags = by_task(report, pair, lags_solved(report.lags))
     if lags is not None:

@@ -172,11 +172,11 @@ def _overfits(evidence: Evidence, a: str | None, b: str | None) -> Finding:
 def _overfitting(evidence: Evidence) -> Iterator[Finding]:
     """On the smallest part of train, against the GRU, which has fewer parameters; and against more text."""
     found = evidence.reports.probes.capacity
-    sizes = sorted(found.real.sizes)
-    if not sizes or not {"lstm", "gru"} <= found.networks.keys():
+    texts = sorted(found.real.sizes)
+    if not texts or not {"lstm", "gru"} <= found.networks.keys():
         yield not_tested("lstm_overfitting", OVERFITTING, "the capacity stage trained no LSTM beside a GRU")
         return
-    small, large = sizes[0], sizes[-1]
+    small, large = texts[0], texts[-1]
 
     def side(network: str, size: int) -> tuple[str, dict[int, float]]:
         return f"{network}, {count(size)} tokens", found.real.by_seed(network, size, "gap")
@@ -184,9 +184,9 @@ def _overfitting(evidence: Evidence) -> Iterator[Finding]:
     pairs = {"lstm_overfitting": (("lstm", small), ("gru", small))}
     if large > small:
         pairs["lstm_overfitting_data"] = (("lstm", small), ("lstm", large))
-    parameters = [count(found.networks[network].num_parameters) for network in ("lstm", "gru")]
+    sizes = [count(found.networks[network].hidden_parameters) for network in ("lstm", "gru")]
     conditions = (
-        f"as many steps, no regularisation, {parameters[0]} parameters against {parameters[1]}",
+        f"as many steps, no regularisation, {sizes[0]} parameters outside embedding and output against {sizes[1]}",
         "as many steps, no regularisation, seeds paired",
     )
     for (key, (one, other)), condition in zip(pairs.items(), conditions, strict=False):

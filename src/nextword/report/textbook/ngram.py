@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from nextword.evaluation.statistics import Estimate
 from nextword.report.finding import Claim, Finding, Side, not_tested
 from nextword.report.probes.experiments import SparseOrder, SparsityFile
@@ -90,11 +92,12 @@ def _growth(report: SparsityFile) -> Iterator[Finding]:
     if len(orders) < 3:
         yield not_tested("ngram_growth", GROWTH, "fewer than three orders were counted")
         return
-    for key, what, size in (
-        ("possible", "n-grams that are possible, V^n", lambda order: order.possible),
-        ("stored", "n-grams that occur in train and are stored", lambda order: float(order.types)),
-    ):
-        first, last = (size(b) / size(a) for a, b in (orders[:2], orders[-2:]))
+    size = float(report.vocab_size)
+    for key, what, (first, last) in (
+        ("possible", "n-grams that are possible, V^n", (size, size)),
+        ("stored", "n-grams that occur in train and are stored",
+         (orders[1].types / orders[0].types, orders[-1].types / orders[-2].types)),
+    ):  # fmt: skip
         yield exact(
             f"ngram_growth_{key}", GROWTH, f"factor from one order to the next: {what}",
             (f"order {orders[-1].order}", last), (f"order {orders[1].order}", first), "not lower", ("sparsity",),
@@ -108,8 +111,9 @@ def _weaker(evidence: Evidence) -> Finding:
     top = evidence.reports.params.ngram.max_order
     steps = [(n, n + 1) for n in (top - 1, 1)]
     nats = [[evidence.nats(evidence.smoothed(n), "reset") for n in step] for step in steps]
-    gains = [low - high for low, high in nats if low is not None and high is not None]
-    if top < 3 or len(gains) < 2:
+    with np.errstate(invalid="ignore"):  # of counts alone, infinite nats
+        gains = [low - high for low, high in nats if low is not None and high is not None]
+    if top < 3 or len(gains) < 2 or not all(np.isfinite(gain).all() for gain in gains):
         return not_tested("ngram_weaker", WEAKER, "it needs a smoothed model of three orders or more")
     sides = [
         Side(f"order {low} to {high}", Estimate(float(gain.mean()), None, None, 1))
@@ -169,7 +173,7 @@ def _unsmoothed(evidence: Evidence) -> NgramEntry | None:
 def _smoothing(evidence: Evidence) -> Finding:
     mle = _unsmoothed(evidence)
     name = evidence.smoothed(mle.order) if mle is not None else None
-    if mle is None or name is None:
+    if mle is None or name is None or evidence.reports.ngrams[name] is mle:
         return not_tested("smoothing", SMOOTHING, "params.yaml names no mle beside a smoothing with finite perplexity")
     smoothed = evidence.reports.ngrams[name]
     zeros = [float(entry.splits["test"]["reset"].num_infinite) for entry in (smoothed, mle)]

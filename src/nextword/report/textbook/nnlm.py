@@ -89,6 +89,8 @@ def _no_zeros(evidence: Evidence) -> Finding:
     if name is None or mle is None or not found:
         return not_tested("nnlm_zeros", NO_ZEROS, "no NNLM, or no n-gram model without smoothing, in params.yaml")
     zeros = evidence.reports.ngrams[mle].splits["test"]["reset"].num_infinite
+    if zeros == 0:
+        return not_tested("nnlm_zeros", NO_ZEROS, "counts alone give no target of test probability 0")
     return exact(
         "nnlm_zeros",
         NO_ZEROS,

@@ -19,7 +19,7 @@ from nextword.report.style import legend, log2_axis, log_axis, new_figure, setti
 
 def capacity_plots(report: CapacityFile, confidence: float = 0.95) -> Iterator[Plot]:
     """Bits of random text memorised, and the gap between valid and train against the size of the corpus."""
-    bars = f"Bars: {confidence:.0%} t-interval over seeds."
+    bars = f"Bars: {100 * confidence:g}% t-interval over seeds."
     yield Plot(
         "bits", "Random text by heart",
         f"Bits memorised after {report.random.epochs} epochs against the length of the text; dashed: all of it. {bars}",
@@ -39,7 +39,7 @@ def throughput_plots(report: ThroughputFile, confidence: float = 0.95) -> Iterat
     yield Plot(
         "throughput", "Training speed against batch size",
         f"Whole training steps on {report.device}, {report.precision}; dashed lines are of more {what}. Bars: "
-        f"{confidence:.0%} t-interval over turns, on logarithms.",
+        f"{100 * confidence:g}% t-interval over turns, on logarithms.",
         _speed(report, confidence), "training",
     )  # fmt: skip
 
