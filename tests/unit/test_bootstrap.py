@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from nextword.evaluation.bootstrap import block_edges, block_sums, crossed_difference
+from nextword.evaluation.bootstrap import MAX_BLOCKS, block_edges, block_sums, crossed_difference
 from nextword.evaluation.search import expected_best
 from nextword.report.finding import judge
 
@@ -185,6 +185,17 @@ def test_whole_documents_are_blocks_and_empty_ones_are_none() -> None:
     assert block_sums(nats, block_edges([0, 3, 3, 8], [0, 3, 8])).tolist() == [3.0, 25.0]
     with pytest.raises(ValueError, match="8 targets"):
         block_sums(nats, np.array([0, 7]))
+
+
+def test_very_many_documents_are_merged_with_their_neighbours() -> None:
+    documents = np.concatenate([[0], np.random.default_rng(6).integers(1, 400, 20 * MAX_BLOCKS).cumsum()])
+    few = documents[: MAX_BLOCKS + 1]
+    assert block_edges(few, few).tolist() == few.tolist()
+    for block_tokens in (None, 100):
+        edges = block_edges(documents, documents, block_tokens)
+        assert len(edges) == MAX_BLOCKS + 1
+        assert (edges[0], edges[-1]) == (0, documents[-1]) and set(edges) <= set(documents)
+        assert abs(np.diff(edges) - documents[-1] / MAX_BLOCKS).max() < 400
 
 
 def test_a_long_line_is_one_block() -> None:

@@ -12,9 +12,12 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 
+from nextword.evaluation import bootstrap
 from nextword.ngram import count_ngrams, estimate
 from nextword.serving import Sampling, TextModel, Vocabulary
 from nextword.serving.backends import Network, Ngrams
+from nextword.serving.measuring import compare, describe_comparison
+from nextword.serving.reading import read_split
 
 VOCABULARY = {"<eos>": 0, "<unk>": 1, "a": 2, "b": 3}
 #            next: <eos> <unk>  a    b
@@ -152,6 +155,17 @@ def test_a_state_that_overflowed_predicts_nothing(vocabulary):
     assert broken.score(["b", "a b"])[1].perplexity == math.inf
     with pytest.raises(ValueError, match="gives no word a probability"):
         broken.continuations(["a"], Sampling())
+
+
+def test_a_comparison_says_that_documents_are_merged(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(bootstrap, "MAX_BLOCKS", 10)
+    (tmp_path / "text.txt").write_text("a b\n\n" * 30)
+    split = read_split(tmp_path / "text.txt", model.vocabulary)
+    report = compare(model, model, split)
+    assert (report["blocks"], report["num_blocks"]) == ("neighbours", 10)
+    assert "90 targets, 10 blocks of neighbouring documents" in describe_comparison(report)
+    monkeypatch.setattr(bootstrap, "MAX_BLOCKS", 30)
+    assert "90 targets, 30 documents" in describe_comparison(compare(model, model, split))
 
 
 P = [0.1, 0.4, 0.2, 0.3]

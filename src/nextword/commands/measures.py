@@ -36,7 +36,8 @@ def add_commands(commands: Any) -> None:
         "--block-tokens",
         type=int,
         metavar="N",
-        help="resample blocks of lines with about N tokens (whole documents; 20 blocks with fewer than 5 documents)",
+        help="resample blocks of lines with about N tokens, at most 2,000 blocks (whole documents; 20 blocks with "
+        "fewer than 5 documents)",
     )
     command.add_argument("--confidence", type=float, default=0.95, help="of the interval (%(default)s)")
     command.set_defaults(run=_compare)

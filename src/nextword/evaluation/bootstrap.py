@@ -19,6 +19,9 @@ from nextword.evaluation.statistics import Difference, Method, t_quantile
 
 Floats = NDArray[np.float64]
 
+MAX_BLOCKS = 2_000
+"""Time and memory of the bootstrap grow with the square of their number."""
+
 
 @dataclass(frozen=True)
 class Crossed(Difference):
@@ -46,23 +49,31 @@ def block_edges(
             less about other documents.
 
     Returns:
-        (D + 1,) offsets: block d holds targets edges[d] to edges[d + 1].
+        (D + 1,) offsets: block d holds targets edges[d] to edges[d + 1]. Where there would be more than ``MAX_BLOCKS``,
+        neighbours are one block, all of about as many targets.
 
     >>> block_edges([0, 6, 8], [0, 2, 4, 6, 8], 3)
     array([0, 2, 6, 8])
     """
     documents = np.unique(np.asarray(document_starts, np.int64))  # an empty document is no block
-    if block_tokens is None:
-        return documents
-    lines = np.asarray(line_starts, np.int64)
     edges = [documents]
-    for start, end in pairwise(documents):
-        inside = lines[(lines > start) & (lines < end)]
-        parts = min(round((end - start) / block_tokens), len(inside) + 1)
-        wanted = np.linspace(start, end, max(parts, 1) + 1)[1:-1]
-        if len(wanted):
-            edges.append(inside[np.abs(inside[:, None] - wanted).argmin(0)])
-    return np.unique(np.concatenate(edges))
+    if block_tokens is not None:
+        lines = np.asarray(line_starts, np.int64)
+        for start, end in pairwise(documents):
+            inside = lines[slice(*np.searchsorted(lines, (start + 1, end)))]
+            parts = min(round((end - start) / block_tokens), len(inside) + 1)
+            edges.append(_nearest(inside, np.linspace(start, end, max(parts, 1) + 1)[1:-1]))
+    found = np.unique(np.concatenate(edges))
+    if len(found) > MAX_BLOCKS + 1:
+        found = np.unique(_nearest(found, np.linspace(found[0], found[-1], MAX_BLOCKS + 1)))
+    return found
+
+
+def _nearest(offsets: NDArray[np.int64], wanted: Floats) -> NDArray[np.int64]:
+    """Of ascending offsets that which is nearest to each wanted one, the lower of two."""
+    after = np.searchsorted(offsets, wanted)
+    low, high = offsets[np.maximum(after - 1, 0)], offsets[np.minimum(after, len(offsets) - 1)]
+    return np.where(wanted - low <= high - wanted, low, high)
 
 
 def block_sums(nats_N: ArrayLike, edges: NDArray[np.int64]) -> Floats:

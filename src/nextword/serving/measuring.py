@@ -21,6 +21,12 @@ FEWEST_DOCUMENTS = 5
 """With fewer, an interval over whole documents says nothing."""
 PARTS = 20
 """Blocks into which a text of fewer documents is cut."""
+BLOCKS = {
+    "documents": "documents",
+    "neighbours": "blocks of neighbouring documents",
+    "lines": "blocks of lines",
+}
+"""What is resampled."""
 
 
 def nats_of_split(model: TextModel, split: Split, protocol: Protocol) -> NDArray[np.float64]:
@@ -82,18 +88,19 @@ def compare(
         b: one with the same tokenizer.
         split: the text.
         block_tokens: about how many tokens a block has, blocks being whole lines; None takes whole documents, and
-            ``PARTS`` blocks where there are fewer than ``FEWEST_DOCUMENTS``.
+            ``PARTS`` blocks where there are fewer than ``FEWEST_DOCUMENTS``. Neighbours are merged where there would be
+            more than 2,000 blocks.
         confidence: of the interval.
 
     Returns:
-        ``a``, ``b``, ``text``, ``num_targets``, ``blocks`` ("documents" or "lines"), ``num_blocks``, ``confidence``;
-        by protocol ``a`` and ``b`` (perplexities), ``nats`` with ``low`` and ``high``, ``ratio`` (perplexity of a
+        ``a``, ``b``, ``text``, ``num_targets``, ``blocks`` (a key of ``BLOCKS``), ``num_blocks``, ``confidence``; by
+        protocol ``a`` and ``b`` (perplexities), ``nats`` with ``low`` and ``high``, ``ratio`` (perplexity of a
         over that of b) with ``ratio_low`` and ``ratio_high``. What is infinite or has no interval is None.
 
     Raises:
         ValueError: the tokenizers differ, or one model alone is bidirectional.
     """
-    from nextword.evaluation.bootstrap import block_edges, block_sums, crossed_difference
+    from nextword.evaluation.bootstrap import MAX_BLOCKS, block_edges, block_sums, crossed_difference
 
     if a.vocabulary.tokenizer_sha256 != b.vocabulary.tokenizer_sha256:
         raise ValueError(
@@ -108,13 +115,14 @@ def compare(
     if block_tokens is None and split.num_documents < FEWEST_DOCUMENTS:
         block_tokens = max(split.num_tokens // PARTS, 1)
     edges = block_edges(split.document_starts, split.line_starts, block_tokens)
+    of_documents = "neighbours" if split.num_documents > MAX_BLOCKS else "documents"
     report: dict[str, Any] = {
         "a": a.name,
         "b": b.name,
         "text": split.name,
         "left_to_right": a.backend.left_to_right,
         "num_targets": split.num_tokens,
-        "blocks": "documents" if block_tokens is None else "lines",
+        "blocks": of_documents if block_tokens is None else "lines",
         "num_blocks": len(edges) - 1,
         "confidence": confidence,
     }
@@ -153,7 +161,7 @@ def describe_measure(report: dict[str, Any]) -> str:
 
 def describe_comparison(report: dict[str, Any]) -> str:
     """The report of :func:`compare` as text for the terminal."""
-    blocks = f"{report['num_blocks']:,} " + ("documents" if report["blocks"] == "documents" else "blocks of lines")
+    blocks = f"{report['num_blocks']:,} {BLOCKS[report['blocks']]}"
     lines = [
         f"A = {report['a']}, B = {report['b']} on {report['text']}: {report['num_targets']:,} targets, {blocks}"
         + ("" if report["left_to_right"] else "; pseudo-perplexities"),
