@@ -1,9 +1,8 @@
-"""Tracking without MLflow: names, values, processes, the overview of a repro, what happens when a call fails."""
+"""Tracking without MLflow: names, values, processes, the overview of a repro."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -14,9 +13,8 @@ import numpy as np
 import pytest
 
 from nextword.config import TrackingParams
-from nextword.tracking import link, overview, process, stage, values
-from nextword.tracking.link import Link
-from nextword.tracking.run import Run, Terminated, verdict
+from nextword.tracking import overview, process, stage, values
+from nextword.tracking.run import Terminated, verdict
 from nextword.tracking.store import find_store, project_root
 
 
@@ -117,117 +115,6 @@ def test_store_of_a_temporary_experiment_is_the_projects(tmp_path, monkeypatch):
     assert find_store().folder is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     assert find_store().folder is not None, "the project's own store, spelt out"
-
-
-# ------------------------------------------------------------------------------------------ failures
-
-
-class Store:
-    """Takes entries as a :class:`Sender` does, or fails."""
-
-    def __init__(self):
-        self.taken, self.ids, self.error, self.seconds, self.clock = [], {}, None, 0.0, 0.0
-
-    def carry_out(self, entry):
-        self.clock += self.seconds
-        if self.error:
-            raise self.error
-        self.taken.append(entry)
-        return entry["do"]
-
-
-@pytest.fixture
-def store(monkeypatch):
-    made = Store()
-    monkeypatch.setattr(link, "time", SimpleNamespace(monotonic=lambda: made.clock))
-    return made
-
-
-@pytest.fixture
-def connected(store, tmp_path, monkeypatch):
-    made = Link("nextword", tmp_path)
-    monkeypatch.setattr(made, "_open", lambda what: store)
-    return made
-
-
-def points(*steps):
-    return {"do": "metrics", "run": "a", "points": [["loss", 1.0, 0, step] for step in steps]}
-
-
-def test_what_fails_is_one_warning_and_is_sent_before_what_comes_later(connected, store, caplog):
-    caplog.set_level(logging.WARNING, "nextword.tracking")
-    store.error = OSError("disk\nfull")
-    for step in range(3):
-        assert connected.send("log metrics", points(step)) is None
-    assert len(caplog.records) == 1
-    assert "could not log metrics" in caplog.text
-    assert "OSError: disk full" in caplog.text
-    assert store.taken == []
-    store.error = None
-    store.clock += link.PAUSE_SECONDS
-    assert connected.send("close the run", {"do": "end", "run": "a"}) == "end"
-    assert store.taken == [{**points(0, 1, 2), "kept": True}, {"do": "end", "run": "a"}], "in order and in two calls"
-    connected.close()
-    assert list(connected.folder.iterdir()) == []
-
-
-def test_what_can_never_succeed_is_not_kept(connected, store, caplog):
-    store.error = ValueError("no such thing")
-    assert connected.send("log metrics", points(0)) is None
-    assert "the stage goes on without" in caplog.text
-    assert not connected.folder.exists()
-
-
-@pytest.mark.parametrize("error", [TimeoutError("no answer"), None], ids=["no answer", "a late one"])
-def test_a_slow_store_pauses_tracking(connected, store, error):
-    store.error, store.seconds = error, 5.0
-    connected.send("log metrics", points(0))
-    store.error = None
-    assert connected.send("log metrics", points(1)) is None
-    assert connected.call("search", lambda sender: 1) == (1 if error is None else None)
-    assert len(store.taken) == (error is None)
-    store.clock += link.PAUSE_SECONDS
-    store.seconds = 0.0
-    assert connected.send("log metrics", points(2)) == "metrics"
-    assert [point[3] for entry in store.taken for point in entry["points"]] == [0, 1, 2]
-
-
-def test_a_signal_in_mid_call_keeps_the_entry(connected, store):
-    store.error = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt):
-        connected.send("log metrics", points(0))
-    store.error = None
-    connected.close()
-    assert store.taken == [{**points(0), "kept": True}]
-
-
-def test_a_journal_that_cannot_be_written_is_a_warning(connected, store, caplog, tmp_path):
-    (tmp_path / "work").write_text("in the way")
-    store.error = ConnectionError("refused")
-    assert connected.send("log metrics", points(0)) is None
-    assert "so it is lost" in caplog.text
-    connected.close()
-
-
-def test_a_run_without_tracking_takes_everything(connected, store, tmp_path):
-    store.error = ConnectionError("refused")
-    (tmp_path / "file.txt").write_text("text")
-    run = Run(connected, "a")
-    run.open("train", {})
-    run.params({"a": 1})
-    run.metrics({"b": float("nan")})
-    run.table([{"a": float("nan")}], "table.json")
-    run.artifact(tmp_path / "file.txt")
-    run.artifact(tmp_path / "missing.txt")
-    with run.child("seed 0", {"seed": 0}) as child:
-        child.metric_rows([{"step": 0, "loss": 1.0}])
-        assert child.run_id is None
-    assert run.log_model("gru", Path("models"), Path("ids")) is None
-    store.error = None
-    connected.close()
-    assert [entry["do"] for entry in store.taken] == [
-        "open", "params", "metrics", "text", "tags", "artifact", "open", "params", "metrics", "end"
-    ]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------ overview
