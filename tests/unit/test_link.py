@@ -7,10 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import requests
 
 from nextword.tracking import link
+from nextword.tracking.journal import journals
 from nextword.tracking.link import Link
 from nextword.tracking.run import Run
+from nextword.tracking.sender import may_wait
 
 
 class Store:
@@ -18,10 +21,12 @@ class Store:
 
     def __init__(self):
         self.taken, self.ids, self.error, self.seconds, self.clock = [], {}, None, 0.0, 0.0
+        self.failing = None
+        """The action that fails; None: each."""
 
     def carry_out(self, entry):
         self.clock += self.seconds
-        if self.error:
+        if self.error and self.failing in (None, entry["do"]):
             raise self.error
         self.taken.append(entry)
         return entry["do"]
@@ -90,6 +95,68 @@ def test_a_signal_in_mid_call_keeps_the_entry(connected, store):
     store.error = None
     connected.close()
     assert store.taken == [{**points(0), "kept": True}]
+
+
+def answer(status):
+    """The error of a server that answers with this HTTP status."""
+    return requests.HTTPError(str(status), response=SimpleNamespace(status_code=status))
+
+
+def test_a_file_that_the_server_rejects_holds_nothing_up(connected, store, tmp_path, monkeypatch, caplog):
+    (tmp_path / "plot.svg").write_text("<svg/>")
+    store.ids = {"a": "1", "b": "2"}
+    connected.ids.update(store.ids)
+    store.error, store.failing, store.seconds = answer(413), "artifact", 5.0
+    artifact = {"do": "artifact", "run": "a", "files": {"path": str(tmp_path / "plot.svg")}, "folder": ""}
+    connected.send("log plot.svg", artifact)
+    store.clock += link.PAUSE_SECONDS
+    for entry in (points(0), {"do": "end", "run": "a"}):
+        assert connected.send("go on", entry) == entry["do"]
+    connected.close()
+    assert [entry["do"] for entry in store.taken] == ["metrics", "end"]
+    [journal] = journals(connected.folder)
+    assert journal.read()[0]["ids"] == {"a": "1"}, "another run may be swept"
+    (tmp_path / "plot.svg").unlink()
+
+    monkeypatch.setattr(link, "Sender", lambda *_: store)
+    monkeypatch.setattr(link, "ensure_store", lambda root: None)
+    later = Link("nextword", tmp_path)
+    assert later.resend() == (0, {"mlruns": 1})
+    store.error = None
+    assert later.resend() == (1, {})
+    assert store.taken[-1]["do"] == "artifact"
+    assert list(connected.folder.iterdir()) == []
+
+
+def test_what_was_kept_behind_a_rejected_model_is_sent(connected, store, tmp_path):
+    store.ids = {"a": "1"}
+    store.error = ConnectionError("refused")
+    (tmp_path / "model").mkdir()
+    for entry in (
+        points(0), {"do": "model", "run": "a", "files": {"model": str(tmp_path / "model")}}, points(1),
+        {"do": "text", "run": "a"}, {"do": "end", "run": "a"},
+    ):  # fmt: skip
+        connected.send("log", entry)
+    store.clock += link.PAUSE_SECONDS
+    store.error, store.failing = answer(403), "model"
+    connected.close()
+    assert [entry["do"] for entry in store.taken] == ["metrics", "metrics", "text", "end"]
+    assert [entry["do"] for journal in journals(connected.folder) for entry in journal.read()[1]] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("do", "error", "waits"),
+    [
+        ("model", answer(404), True),
+        ("model", SimpleNamespace(get_http_status_code=lambda: 403), True),
+        ("model", answer(429), False),
+        ("text", answer(502), False),
+        ("artifact", ConnectionError("refused"), False),
+        ("end", answer(403), False),
+    ],
+)
+def test_what_may_wait(do, error, waits):
+    assert may_wait({"do": do}, error) is waits
 
 
 def test_a_journal_that_cannot_be_written_is_a_warning(connected, store, caplog, tmp_path):

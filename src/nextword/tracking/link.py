@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nextword.tracking.journal import Entry, Journal, journals, merge
-from nextword.tracking.sender import Sender, is_refused
+from nextword.tracking.sender import Sender, is_refused, may_wait
 from nextword.tracking.store import ensure_store, find_store, project_root
 
 logger = logging.getLogger("nextword.tracking")
@@ -35,9 +35,9 @@ class Link:
 
     Input: entries (see :mod:`nextword.tracking.sender`). Output: what MLflow answers, or None. Invariants: no
     :class:`Exception` leaves it; each kind of failure is logged once as a warning; an entry is not sent before those
-    that were kept earlier; after a failure that took long, entries are kept for a minute before the next try; after
-    metrics that took long, metrics are kept for a minute and then sent with fewer calls, so that a slow store costs a
-    stage seconds, not hours.
+    that were kept earlier, but for files and models that the server rejected, which are left to later processes; after
+    a failure that took long, entries are kept for a minute before the next try; after metrics that took long, metrics
+    are kept for a minute and then sent with fewer calls, so that a slow store costs a stage seconds, not hours.
     """
 
     def __init__(self, experiment: str, root: Path | None = None) -> None:
@@ -152,14 +152,17 @@ class Link:
         with self.harmless("send what was kept", WAITS):
             sender = self._open("send what was kept")
             if sender is not None and self._deliver(self._journal, sender, time.monotonic() + CATCH_UP_SECONDS):
+                if not self._journal.is_empty:
+                    self._journal.release()
+                    self._journal = Journal.new(self.folder)
                 return True
         self._pause()
         return False
 
     def _deliver(self, journal: Journal, sender: Sender, deadline: float) -> bool:
-        """Send a journal whose lock we have; False where some of it is left."""
+        """Send a journal whose lock we have; False where some of it is left that has to be sent in order."""
         header, kept = journal.read()
-        entries = merge(kept)
+        entries, rejected = merge(kept), list[Entry]()
         for index, entry in enumerate(entries):
             began = time.monotonic()
             try:
@@ -171,11 +174,20 @@ class Link:
                     self._report(f"send what was kept ({entry['do']})", error, began)
                     journal.refuse(entry, error)
                     continue
+                if may_wait(entry, error):
+                    self._warn(f"send what was kept ({entry['do']})", WAITS, error)
+                    rejected.append(entry)
+                    continue
                 self._report(f"send what was kept ({entry['do']})", error, began, WAITS)
                 if index > 0:
-                    journal.replace({**header, "ids": sender.ids}, entries[index:])
+                    journal.replace({**header, "ids": sender.ids}, [*rejected, *entries[index:]])
                 return False
-        journal.remove()
+        if rejected:
+            runs = {entry["run"] for entry in rejected}  # of the others it has nothing more to say
+            ids = {key: run_id for key, run_id in sender.ids.items() if key in runs}
+            journal.replace({**header, "ids": ids}, rejected)
+        else:
+            journal.remove()
         return True
 
     def _keep(self, entry: Entry) -> None:

@@ -20,6 +20,10 @@ from nextword.tracking.store import Store, ensure_experiment, quiet
 
 KEY = "nextword.key"
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
+FILES = {"artifact", "text", "model"}
+"""Actions that nothing later depends on."""
+TOO_BUSY = {408, 429}
+"""HTTP statuses that pass."""
 
 Item = TypeVar("Item")
 
@@ -30,6 +34,14 @@ def is_refused(error: Exception) -> bool:
         return isinstance(error, FileNotFoundError)
     mistakes = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
     return getattr(error, "error_code", None) in REFUSALS or isinstance(error, mistakes)
+
+
+def may_wait(entry: Entry, error: Exception) -> bool:
+    """Whether the server will not have this entry as things are (HTTP 4xx), and may have it after the run's end."""
+    status = getattr(getattr(error, "response", None), "status_code", None)  # of requests' errors
+    if status is None:
+        status = getattr(error, "get_http_status_code", lambda: 500)()  # of MLflow's
+    return entry["do"] in FILES and 400 <= status < 500 and status not in TOO_BUSY
 
 
 class Sender:
