@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nextword.commands import texts
 from nextword.config import CorpusParams
 from nextword.text import prepare_corpus
 from nextword.text.dropped import Dropped
@@ -94,6 +96,20 @@ def test_line_end_and_character_across_chunks(project: Path) -> None:
     Path("edge.txt").write_bytes(content)
     text = "".join(read_lines(Path("edge.txt"), Dropped()))
     assert text == content.decode().replace("\r", "").replace("\n", "")
+
+
+def test_standard_input_is_read_as_a_file_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lines(content: bytes) -> list[str]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        given = list(texts._lines("-"))
+        Path("given.txt").write_bytes(content)
+        assert given == list(texts._lines("given.txt"))
+        return given
+
+    assert lines("\ufeff one\r\n\rtwo ".encode()) == ["one", "", "two"]
+    assert max(map(len, lines(b"word " * MAX_LINE_CHARACTERS))) <= MAX_LINE_CHARACTERS
+    with pytest.raises(ValueError, match=r"standard input is not UTF-8: byte 0xe9 at offset 3; save it as UTF-8"):
+        lines(b"caf\xe9\n")
 
 
 @pytest.mark.parametrize("before", [b"", b"caf\xc3\xa9\n", b"x" * (CHUNK_BYTES - 1) + b"\xc3\xa9" + b"y" * CHUNK_BYTES])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Iterator
@@ -97,10 +96,10 @@ def generate(given: argparse.Namespace) -> None:
 def _lines(file: str) -> Iterator[str]:
     """Lines without the white space around them, blank ones too, so that rows and lines match."""
     from nextword.text.dropped import Dropped
-    from nextword.text.reading import read_lines
+    from nextword.text.reading import decode_lines, read_lines
 
     if file == STDIN:
-        return (line.strip() for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"))
+        return decode_lines(sys.stdin.buffer, "standard input", Dropped())
     if not Path(file).is_file():
         raise ValueError(f"{file} is no file; give a UTF-8 text file, or - for standard input")
     return read_lines(Path(file), Dropped())

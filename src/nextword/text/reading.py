@@ -1,4 +1,4 @@
-"""Text files as a stream of lines: UTF-8, any line ends, bounded memory whatever the length of file or line."""
+"""UTF-8 text as a stream of lines: any line ends, bounded memory whatever the length of text or line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from nextword.text.dropped import Dropped
 
@@ -15,13 +16,20 @@ MAX_LINE_CHARACTERS = 100_000
 
 
 def read_lines(path: Path, dropped: Dropped) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file without the white space around them; blank lines are yielded as ``""``.
+    """As :func:`decode_lines`, of a file."""
+    with path.open("rb") as file:
+        yield from decode_lines(file, str(path), dropped)
+
+
+def decode_lines(file: BinaryIO, name: str, dropped: Dropped) -> Iterator[str]:
+    """Yield the lines of UTF-8 text without the white space around them; blank lines are yielded as ``""``.
 
     Line ends may be LF, CRLF or CR; a byte order mark is skipped. A line of more than ``MAX_LINE_CHARACTERS`` is
     yielded in several pieces, cut at white space where there is some.
 
     Args:
-        path: the file.
+        file: open for reading, at its start.
+        name: by which messages call it.
         dropped: told of each line that is cut.
 
     Raises:
@@ -30,32 +38,31 @@ def read_lines(path: Path, dropped: Dropped) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     offset, rest = 0, ""
-    with path.open("rb") as file:
-        while True:
-            chunk = file.read(CHUNK_BYTES)
-            num_pending = len(decoder.getstate()[0])
-            try:
-                text = decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                place = offset - num_pending + error.start
-                raise ValueError(
-                    f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {place}; "
-                    f"save it as UTF-8, e.g. `iconv -f latin1 -t utf-8 IN > OUT`"
-                ) from None
-            text = newlines.decode(text, final=not chunk)
-            text = text.removeprefix("\ufeff") if offset == 0 else text
-            offset += len(chunk)
-            *lines, rest = (rest + text).split("\n")
-            for line in lines:
-                if len(line) > MAX_LINE_CHARACTERS:
-                    *pieces, line = _cut(line, dropped)
-                    yield from pieces
-                yield line.strip()
-            if len(rest) > MAX_LINE_CHARACTERS:
-                *pieces, rest = _cut(rest, dropped)
+    while True:
+        chunk = file.read(CHUNK_BYTES)
+        num_pending = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            place = offset - num_pending + error.start
+            raise ValueError(
+                f"{name} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {place}; "
+                f"save it as UTF-8, e.g. `iconv -f latin1 -t utf-8 IN > OUT`"
+            ) from None
+        text = newlines.decode(text, final=not chunk)
+        text = text.removeprefix("\ufeff") if offset == 0 else text
+        offset += len(chunk)
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            if len(line) > MAX_LINE_CHARACTERS:
+                *pieces, line = _cut(line, dropped)
                 yield from pieces
-            if not chunk:
-                break
+            yield line.strip()
+        if len(rest) > MAX_LINE_CHARACTERS:
+            *pieces, rest = _cut(rest, dropped)
+            yield from pieces
+        if not chunk:
+            break
     if rest.strip():
         yield rest.strip()
 
