@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from nextword.ngram import count_ngrams, estimate
 from nextword.serving import Sampling, TextModel, Vocabulary
 from nextword.serving.backends import Network, Ngrams
 from nextword.serving.measuring import compare, describe_comparison
-from nextword.serving.reading import read_split
+from nextword.serving.reading import in_batches, read_split
 
 VOCABULARY = {"<eos>": 0, "<unk>": 1, "a": 2, "b": 3}
 #            next: <eos> <unk>  a    b
@@ -155,6 +156,14 @@ def test_a_state_that_overflowed_predicts_nothing(vocabulary):
     assert broken.score(["b", "a b"])[1].perplexity == math.inf
     with pytest.raises(ValueError, match="gives no word a probability"):
         broken.continuations(["a"], Sampling())
+
+
+def test_batches_are_bounded_in_lines_and_in_characters():
+    assert [len(batch) for batch in in_batches(iter(["a"] * 10_000))] == [4096, 4096, 1808]
+    long = ["a" * 100_000] * 25
+    batches = list(in_batches(iter(long)))
+    assert [len(batch) for batch in batches] == [11, 11, 3] and list(chain.from_iterable(batches)) == long
+    assert list(in_batches(iter([]))) == []
 
 
 def test_a_comparison_says_that_documents_are_merged(model, monkeypatch, tmp_path):

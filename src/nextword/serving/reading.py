@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,7 +18,7 @@ from nextword.text.reading import read_lines
 
 Separator = Literal["file", "blank_line", "line"]
 SEPARATORS: tuple[Separator, ...] = get_args(Separator)
-LINES_A_BATCH = 4096
+LINES_A_BATCH, CHARACTERS_A_BATCH = 4096, 1 << 20
 
 
 def read_split(path: Path, vocabulary: Vocabulary, separator: Separator | None = None) -> Split:
@@ -63,8 +62,16 @@ def read_split(path: Path, vocabulary: Vocabulary, separator: Separator | None =
 
 
 def in_batches(lines: Iterator[str]) -> Iterator[list[str]]:
-    """Lines in groups that are encoded and scored together."""
-    return iter(lambda: list(islice(lines, LINES_A_BATCH)), [])
+    """Lines in groups that are encoded and scored together: of ``LINES_A_BATCH``, of fewer where they are long."""
+    batch, size = list[str](), 0
+    for line in lines:
+        batch.append(line)
+        size += len(line)
+        if len(batch) == LINES_A_BATCH or size >= CHARACTERS_A_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _lines(path: Path, separator: Separator | None, sizes: list[int]) -> Iterator[str]:
