@@ -7,6 +7,7 @@ import math
 import warnings
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -57,6 +58,13 @@ def test_model_through_the_registry(trained: Path, monkeypatch: pytest.MonkeyPat
         words = model.predict({"text": ["we"] * 3}, params={"mode": "continue", "max_tokens": 5, "seed": 1})
         with pytest.raises(ValueError, match="mode is 'sing'; allowed"):
             model.predict({"text": ["we"]}, params={"mode": "sing"})
+        for null in (None, math.nan):
+            with pytest.raises(ValueError, match="row 2 of text is null; give a string"):
+                model.predict({"text": ["we", null]})
+        with pytest.raises(ValueError, match="row 1 of text is list; give a string"):
+            model.predict(pd.DataFrame({"text": [[["we"]]]}))
+        assert len(model.predict({"text": []})) == 0
+        assert len(model.predict({"text": []}, params={"mode": "continue"})) == 0
     assert list(scores["num_tokens"]) == [4, 5]
     for row in scores.to_dict("records"):
         assert row["perplexity"] == pytest.approx(math.exp(-row["log_prob_nats"] / row["num_tokens"]))

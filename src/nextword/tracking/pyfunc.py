@@ -8,10 +8,12 @@ and ``perplexity`` (of a bidirectional model their pseudo counterparts: :class:`
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
@@ -31,18 +33,28 @@ class LanguageModel(PythonModel):  # type: ignore[misc, unused-ignore]  # MLflow
         """Score or continue each text.
 
         Raises:
-            ValueError: ``mode`` is unknown, or a number is out of range.
+            ValueError: ``mode`` is unknown, a number is out of range, or a text is no string.
         """
         given = dict(params or {})
         mode = given.pop("mode", "score")
-        # {"text": ["one", "two"]} reaches us as one row that holds a list.
-        texts = [str(text) for text in model_input["text"].explode()]
+        texts = _texts(model_input["text"])
         if mode == "score":
             scores = self.model.score(texts)
             return pd.DataFrame([(s.log_prob_nats, s.num_tokens, s.perplexity) for s in scores], columns=list(SCORES))
         if mode == "continue":
             return pd.DataFrame({"continuation": self.model.continuations(texts, Sampling(**given))})
         raise ValueError(f"mode is {mode!r}; allowed: 'score', 'continue'")
+
+
+def _texts(column: pd.Series) -> list[str]:
+    """The texts of a column: ``{"text": ["one", "two"]}`` reaches us as one row that holds a list."""
+    rows = (row if isinstance(row, (list, tuple, np.ndarray)) else [row] for row in column)
+    texts = list(chain.from_iterable(rows))
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            found = "null" if pd.api.types.is_scalar(text) and pd.isna(text) else type(text).__name__
+            raise ValueError(f"row {number} of text is {found}; give a string")
+    return texts
 
 
 SCORES = {"log_prob_nats": "double", "num_tokens": "long", "perplexity": "double"}
