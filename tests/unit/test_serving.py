@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 
 from nextword.evaluation import bootstrap
@@ -85,6 +86,18 @@ def test_score_by_hand(model):
     expected = math.log(0.6) + math.log(0.7) + math.log(0.6) + math.log(0.2) + math.log(0.6)
     assert score.log_prob_nats == pytest.approx(expected, abs=1e-12)
     assert score.perplexity == pytest.approx(math.exp(-expected / 5))
+
+
+def test_line_ends_may_be_those_of_any_system(vocabulary, tmp_path):
+    """A model of characters would predict each CR, of which training text has none."""
+    tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    shutil.copy(vocabulary.folder / "meta.json", tmp_path)
+    model = TextModel("characters", Network(Bigram()), Vocabulary.load(tmp_path))
+    for text in ("ab\r\nb\r\n", "ab\rb\r"):
+        assert model.score([text]) == model.score(["ab\nb\n"])
+        assert model.prompt_ids(text) == model.prompt_ids("ab\nb\n") == [2, 3, 0, 3, 0]
 
 
 def test_score_does_not_depend_on_what_stands_beside(model):

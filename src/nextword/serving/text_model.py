@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nextword.serving.backends import TEXTS_A_CALL, Backend
 from nextword.serving.sampling import Sampling
 from nextword.serving.vocabulary import Vocabulary
+from nextword.text.reading import with_line_feeds
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ class TextModel:
     def score(self, texts: Sequence[str]) -> list[Score]:
         """Score each text from a fresh state, which is carried across its lines (an empty text is one empty line).
 
+        Line ends may be LF, CRLF or CR, as in a file; so they may in a prompt.
+
         Texts of about equal length go side by side; nothing of the result depends on what stands beside a text.
         """
         if not texts:
             return []
-        lines = [text.removesuffix("\n").split("\n") for text in texts]
+        lines = [with_line_feeds(text).removesuffix("\n").split("\n") for text in texts]
         ids = self.vocabulary.encode_lines([line for one in lines for line in one])
         line_ends = np.flatnonzero(ids == self.vocabulary.eos_id) + 1
         ends = line_ends[np.cumsum([len(one) for one in lines]) - 1]
@@ -86,7 +89,7 @@ class TextModel:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Ids of a text whose last line is open."""
-        ids: list[int] = self.vocabulary.encode_lines(prompt.split("\n")).tolist()
+        ids: list[int] = self.vocabulary.encode_lines(with_line_feeds(prompt).split("\n")).tolist()
         return ids[:-1]
 
     def draw(self, given: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nextword.config import HubSource
 from nextword.text.dropped import Dropped
+from nextword.text.reading import with_line_feeds
 from nextword.text.source import SPLITS, Document
 
 
@@ -96,4 +97,4 @@ class Hub:
 
 
 def _lines(text: str) -> Iterator[str]:
-    return (line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+    return (line.strip() for line in with_line_feeds(text).split("\n"))

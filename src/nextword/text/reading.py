@@ -67,6 +67,11 @@ def decode_lines(file: BinaryIO, name: str, dropped: Dropped) -> Iterator[str]:
         yield rest.strip()
 
 
+def with_line_feeds(text: str) -> str:
+    """The text with the line ends that :func:`decode_lines` knows as LF."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _cut(line: str, dropped: Dropped) -> list[str]:
     """Pieces of at most ``MAX_LINE_CHARACTERS``; the last one may still grow and keeps its white space."""
     pieces = []
