@@ -71,14 +71,13 @@ class Sender:
     def _open_repro(self, entry: Entry) -> None:
         """The run of the ``dvc`` process above, RUNNING again; a new one where there is none yet."""
         with self.store.lock():
-            run_id = self._find_repro(**entry["dvc"]) if entry["dvc"] else None
-            if run_id is None:
-                run_id = self._create(entry)
-            else:
-                self.client.update_run(run_id, status="RUNNING")
+            found = self._find_repro(**entry["dvc"]) if entry["dvc"] else None
+            run_id = found or self._create(entry)
+            for key, value in entry["owner"].items():  # first: a sweep closes a RUNNING run whose owner is dead
+                self.client.set_tag(run_id, key, value)
+            if found:
+                self.client.update_run(found, status="RUNNING")
         self.ids[entry["run"]] = run_id
-        for key, value in entry["owner"].items():
-            self.client.set_tag(run_id, key, value)
 
     def _find_repro(self, host: str, pid: int, started: float, experiment: str) -> str | None:
         where = f"tags.`nextword.repro_pid` = '{pid}' and tags.`nextword.repro_host` = '{host}'"
