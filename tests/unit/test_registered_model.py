@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from nextword.config import ModelParams
 from nextword.models import build_model
+from nextword.tracking.fetching import fetch_model
 from nextword.training.artifacts import ModelDescription, save_model
 
 WORDS = ["<eos>", "<unk>", "we", "the", "people"]
@@ -48,3 +49,9 @@ def trained(tmp_path: Path) -> Path:
 def test_a_neural_model_loads_with_what_it_requires(trained: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LOAD], cwd=trained, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr
+
+
+@pytest.mark.parametrize("uri", ["models://gru/1", "models://gru@best", "models://gru"])
+def test_a_uri_with_two_slashes_is_refused(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{uri} names no model, for its two slashes; give models:/NAME/VERSION"):
+        fetch_model(uri, tmp_path)

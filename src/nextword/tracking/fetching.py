@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from nextword.tracking.store import ensure_store, find_store, quiet
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SCHEME = "models:/"
+_FORMS = "give models:/NAME/VERSION, models:/NAME@ALIAS or models:/NAME/latest"
 
 
 def fetch_model(uri: str, scratch: Path) -> tuple[Path, Path]:
@@ -25,8 +27,10 @@ def fetch_model(uri: str, scratch: Path) -> tuple[Path, Path]:
         the folder of the model and the folder of its tokenizer.
 
     Raises:
-        ValueError: there is no store, no such model, or it is not one that this project logged.
+        ValueError: the URI has another form, there is no store, no such model, or not one that this project logged.
     """
+    if urlsplit(uri).netloc:
+        raise ValueError(f"{uri} names no model, for its two slashes; {_FORMS}")
     store = find_store()
     if store.database is not None and not store.database.exists():
         raise ValueError(
@@ -46,10 +50,7 @@ def fetch_model(uri: str, scratch: Path) -> tuple[Path, Path]:
             artifacts = Model.load(str(place)).flavors["python_function"]["artifacts"]
             model, ids = (place / artifacts[name]["path"] for name in ("model", "ids"))
         except MlflowException as error:
-            raise ValueError(
-                f"{uri} is not to be had from {store.uri}: {error.message}; "
-                "give models:/NAME/VERSION, models:/NAME@ALIAS or models:/NAME/latest"
-            ) from error
+            raise ValueError(f"{uri} is not to be had from {store.uri}: {error.message}; {_FORMS}") from error
         except KeyError:
             raise ValueError(
                 f"{uri} is no model of this project (no network and tokenizer in it); give one that "
