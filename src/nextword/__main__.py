@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import sys
 from typing import NoReturn
 
 from nextword.commands import measures, probe, texts, words
@@ -26,8 +28,17 @@ def main(*arguments: str) -> None:
 
 def run() -> NoReturn:
     """The console script."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `nextword score ... | head` ends without a complaint
-    run_stage(main)
+    run_stage(_until_closed)
+
+
+def _until_closed(*arguments: str) -> None:
+    """As :func:`main`; where nobody reads on (``nextword score ... | head``) it tidies up and ends without a word."""
+    try:
+        main(*arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        sys.exit(128 + signal.SIGPIPE)
 
 
 if __name__ == "__main__":

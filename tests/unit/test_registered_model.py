@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,20 @@ sys.modules.update(dict.fromkeys({NOT_REQUIRED}))  # importing one is an ImportE
 from nextword.serving import load_text_model
 
 print(load_text_model(Path("model"), Path("ids")).score(["we the people"])[0].num_tokens)
+"""
+SCORE = """
+import sys
+from pathlib import Path
+
+from nextword.__main__ import run
+from nextword.tracking import fetching
+
+def fetch_model(uri, scratch):
+    (scratch / "copy").touch()
+    return Path("model"), Path("ids")
+
+fetching.fetch_model, sys.argv = fetch_model, ["nextword", "score", "models:/gru/1", "lines.txt"]
+run()
 """
 
 
@@ -55,3 +71,19 @@ def test_a_neural_model_loads_with_what_it_requires(trained: Path) -> None:
 def test_a_uri_with_two_slashes_is_refused(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"{uri} names no model, for its two slashes; give models:/NAME/VERSION"):
         fetch_model(uri, tmp_path)
+
+
+def test_a_closed_pipe_leaves_no_copy_of_the_model(trained: Path) -> None:
+    (trained / "lines.txt").write_text("we the people\n" * 20_000)
+    (trained / "temporary").mkdir()
+    environment = os.environ | {"TMPDIR": str(trained / "temporary")}
+    with subprocess.Popen(
+        [sys.executable, "-c", SCORE], cwd=trained, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as command:  # fmt: skip
+        assert command.stdout is not None and command.stderr is not None
+        assert command.stdout.readline() == "log_prob_nats\tperplexity\ttokens\tline\n"
+        command.stdout.close()
+        assert command.stderr.read() == ""
+    assert list((trained / "temporary").iterdir()) == []
+    assert command.returncode == 128 + signal.SIGPIPE
