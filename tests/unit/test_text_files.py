@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,16 @@ def test_outside_the_project(project: Path, way: str) -> None:
     with pytest.raises(ValueError, match=r"lies outside the project folder .*allow_outside: true"):
         prepare(path=way)
     assert prepare_corpus(params(path=way, allow_outside=True), Path("data/corpus"))["source"] == "text"
+
+
+def test_a_name_that_is_not_utf8(project: Path) -> None:
+    Path("folder").mkdir()
+    try:
+        Path(os.fsdecode(b"folder/caf\xe9.txt")).write_text("text")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(ValueError, match=r"corpus\.text\.path: .*'folder/caf\\udce9\.txt' is not UTF-8; rename it"):
+        prepare(path="folder")
 
 
 def test_foreign_folder_is_not_replaced(project: Path) -> None:

@@ -87,6 +87,8 @@ def _text_files(key: str, path: Path, allow_outside: bool) -> list[Path]:
         raise ValueError(f"{key}: the folder {path} holds no *.txt file; give each document a name that ends in .txt")
     project = Path.cwd().resolve()
     for file in [path, *files]:
+        if not _is_utf8(str(file)):
+            raise ValueError(f"{key}: the name of the file {str(file)!a} is not UTF-8; rename it")
         if not allow_outside and not file.resolve().is_relative_to(project):
             raise ValueError(
                 f"{key}: {file} lies outside the project folder {project}; "
@@ -95,3 +97,12 @@ def _text_files(key: str, path: Path, allow_outside: bool) -> list[Path]:
         if not file.exists():
             raise ValueError(f"{key}: {file} is a link to a file that does not exist; mend or remove it")
     return files
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name of the file system is text: other bytes in it are lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
