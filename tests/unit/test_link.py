@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from nextword.tracking import link
-from nextword.tracking.journal import journals
+from nextword.tracking.journal import Journal, journals
 from nextword.tracking.link import Link
 from nextword.tracking.run import Run
 from nextword.tracking.sender import may_wait
@@ -165,6 +165,19 @@ def test_a_journal_that_cannot_be_written_is_a_warning(connected, store, caplog,
     assert connected.send("log metrics", points(0)) is None
     assert "so it is lost" in caplog.text
     connected.close()
+
+
+@pytest.mark.parametrize("failing", ["take", "read"])
+def test_a_journal_that_cannot_be_read_is_left(connected, store, monkeypatch, failing):
+    store.error = ConnectionError("refused")
+    connected.send("log metrics", points(0))
+    connected._journal.release()
+
+    def refuse(journal):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Journal, failing, refuse)
+    assert connected.resend() == (0, {link.UNKNOWN: 1})
 
 
 def test_a_run_without_tracking_takes_everything(connected, store, tmp_path):

@@ -21,6 +21,7 @@ WAITING = Path("work/tracking")
 """Where what is not sent yet waits, in the project folder."""
 LOST = "the stage goes on without"
 WAITS = f"it waits in {WAITING}, and the stage goes on"
+UNKNOWN = "an unknown store"
 FAILED_SLOWLY_SECONDS = 0.5
 SLOW_SECONDS = 3.0
 PAUSE_SECONDS = 60.0
@@ -108,28 +109,30 @@ class Link:
             seconds: after which the rest is left as it is.
 
         Returns:
-            Number of entries sent, and of those left by the name of their store. What living processes have kept is
-            theirs to send, and not counted.
+            Number of entries sent, and of those left by the name of their store; a journal that cannot be read counts
+            as one. What living processes have kept is theirs to send, and not counted.
         """
         sent, left, deadline = 0, Counter[str](), time.monotonic() + seconds
         for journal in journals(self.folder):
+            store, remaining = UNKNOWN, 1
             with self.harmless(f"send {journal.path}", WAITS):
                 if not journal.take():
                     continue
                 try:
                     header, entries = journal.read()
+                    store, remaining = header.get("store", UNKNOWN), len(entries)
                     if not header:  # a power cut left half of its first line
                         journal.remove()
-                    elif header["store"] == self._store.name and not self._is_paused():
+                    elif store == self._store.name and not self._is_paused():
                         with self.harmless("send what was kept", WAITS):
                             sender = Sender(ensure_store(self._root), header["experiment"], header["ids"])
                             self._deliver(journal, sender, deadline)
                     remaining = len(journal.read()[1])
                     sent += len(entries) - remaining
-                    if remaining:
-                        left[header["store"]] += remaining
                 finally:
                     journal.release()
+            if remaining:
+                left[store] += remaining
         return sent, left
 
     def close(self) -> None:
