@@ -10,6 +10,8 @@ import pytest
 
 from nextword.config import CorpusParams
 from nextword.text import prepare_corpus
+from nextword.text.dropped import Dropped
+from nextword.text.reading import MAX_LINE_CHARACTERS, read_lines
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -58,6 +60,15 @@ def test_only_valid_is_split_off(rows: Path, tmp_path: Path) -> None:
     report = prepare(rows, tmp_path / "out", valid=None)
     assert report["split"]["split_off_train"] == ["valid"]
     assert {s: split["num_documents"] for s, split in report["splits"].items()} == {"train": 27, "valid": 3, "test": 3}
+
+
+def test_long_lines_are_cut_as_those_of_files_are(rows: Path, tmp_path: Path) -> None:
+    (rows / "test.jsonl").write_text(json.dumps({"body": "word " * MAX_LINE_CHARACTERS, "label": 0}))
+    report = prepare(rows, tmp_path / "out")
+    assert report["splits"]["test"]["num_lines"] == 5
+    assert next(iter(report["dropped"].values()))["count"] == 4
+    written = (tmp_path / "out" / "test.txt").read_text().splitlines()
+    assert list(read_lines(tmp_path / "out" / "test.txt", Dropped())) == written
 
 
 def test_wrong_column_and_split(rows: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nextword.config import HubSource
 from nextword.text.dropped import Dropped
-from nextword.text.reading import with_line_feeds
+from nextword.text.reading import cut_line, with_line_feeds
 from nextword.text.source import SPLITS, Document
 
 
@@ -45,10 +45,10 @@ class Hub:
     def documents(self, split: str, dropped: Dropped) -> Iterator[Document]:
         """Stream the rows as documents, or one document of all rows."""
         if self._params.documents == "split":
-            yield Document(split, (line for row in self._texts(split, dropped) for line in _lines(row)))
+            yield Document(split, (line for row in self._texts(split, dropped) for line in _lines(row, dropped)))
         else:
             for number, row in enumerate(self._texts(split, dropped), 1):
-                yield Document(f"{split}#{number}", _lines(row))
+                yield Document(f"{split}#{number}", _lines(row, dropped))
 
     def describe(self) -> dict[str, Any]:
         """Name, configuration and revision."""
@@ -96,5 +96,5 @@ class Hub:
             ) from error
 
 
-def _lines(text: str) -> Iterator[str]:
-    return (line.strip() for line in with_line_feeds(text).split("\n"))
+def _lines(text: str, dropped: Dropped) -> Iterator[str]:
+    return (piece for line in with_line_feeds(text).split("\n") for piece in cut_line(line, dropped))

@@ -54,13 +54,9 @@ def decode_lines(file: BinaryIO, name: str, dropped: Dropped) -> Iterator[str]:
         offset += len(chunk)
         *lines, rest = (rest + text).split("\n")
         for line in lines:
-            if len(line) > MAX_LINE_CHARACTERS:
-                *pieces, line = _cut(line, dropped)
-                yield from pieces
-            yield line.strip()
-        if len(rest) > MAX_LINE_CHARACTERS:
-            *pieces, rest = _cut(rest, dropped)
-            yield from pieces
+            yield from cut_line(line, dropped)
+        *pieces, rest = _cut(rest, dropped)
+        yield from pieces
         if not chunk:
             break
     if rest.strip():
@@ -70,6 +66,12 @@ def decode_lines(file: BinaryIO, name: str, dropped: Dropped) -> Iterator[str]:
 def with_line_feeds(text: str) -> str:
     """The text with the line ends that :func:`decode_lines` knows as LF."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def cut_line(line: str, dropped: Dropped) -> list[str]:
+    """The line without the white space around it, in pieces of at most ``MAX_LINE_CHARACTERS``."""
+    *pieces, rest = _cut(line, dropped)
+    return [*pieces, rest.strip()]
 
 
 def _cut(line: str, dropped: Dropped) -> list[str]:
