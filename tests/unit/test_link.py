@@ -180,6 +180,19 @@ def test_a_journal_that_cannot_be_read_is_left(connected, store, monkeypatch, fa
     assert connected.resend() == (0, {link.UNKNOWN: 1})
 
 
+def test_files_that_a_kill_left_without_their_journal_are_removed(connected, store, tmp_path):
+    (tmp_path / "plot.svg").write_text("<svg/>")
+    store.error = ConnectionError("refused")
+    connected.send("log", {"do": "artifact", "run": "a", "files": {"path": str(tmp_path / "plot.svg")}})
+    [journal] = journals(connected.folder)
+    journal.path.unlink()
+    later = Link("nextword", tmp_path)
+    assert later.resend() == (0, {}) and journal.files.exists(), "its process lives"
+    connected._journal._lock.release()
+    assert later.resend() == (0, {})
+    assert list(connected.folder.iterdir()) == []
+
+
 def test_a_run_without_tracking_takes_everything(connected, store, tmp_path):
     store.error = ConnectionError("refused")
     (tmp_path / "file.txt").write_text("text")

@@ -122,8 +122,9 @@ class Journal:
 
 
 def journals(folder: Path) -> list[Journal]:
-    """All journals, the oldest first."""
-    return [Journal(path) for path in sorted(folder.glob("*.jsonl"))]
+    """All journals, the oldest first; also one of which a kill left the files alone."""
+    files = (lock.with_suffix(".jsonl") for lock in folder.glob("*.lock") if lock.with_suffix("").is_dir())
+    return [Journal(path) for path in sorted({*folder.glob("*.jsonl"), *files})]
 
 
 def known_runs(folder: Path) -> set[str]:

@@ -121,7 +121,7 @@ class Link:
                 try:
                     header, entries = journal.read()
                     store, remaining = header.get("store", UNKNOWN), len(entries)
-                    if not header:  # a power cut left half of its first line
+                    if not header:  # a power cut left half of its first line, or a kill its files alone
                         journal.remove()
                     elif store == self._store.name and not self._is_paused():
                         with self.harmless("send what was kept", WAITS):
