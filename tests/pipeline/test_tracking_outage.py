@@ -110,6 +110,22 @@ def test_a_server_that_stays_away(server, line, caplog, first):
     check(client, f"after {experiment}")
 
 
+def test_a_server_that_takes_no_files(server, line):
+    """All else of the stage is there when it ends, and the files when they are taken."""
+    line.mode, line.match = "reject", b"PUT "
+    run_stage("rejected")
+    client = Store(server.uri).client()
+    found = client.search_runs([client.get_experiment_by_name("rejected").experiment_id])
+    assert [run.info.status for run in found] == ["FINISHED"] * 3
+    kept = [json.loads(row)["do"] for journal in waiting() for row in journal.read_text().splitlines()[1:]]
+    assert sorted(kept) == ["artifact", "text"]
+    line.mode = "up"
+    sender = resend()
+    output, errors = sender.communicate(timeout=120)
+    assert (sender.returncode, output) == (0, "2 entries sent\n"), errors
+    check(client, "rejected")
+
+
 def test_a_training_whose_server_goes_away(server, line, tiny_ids, tiny_params):
     """A stage with a worker, for real: it ends as ever, and each curve arrives whole when it is sent."""
     Path("data").mkdir()

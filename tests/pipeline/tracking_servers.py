@@ -68,7 +68,8 @@ class Line:
     """A TCP line to a server on this machine.
 
     ``mode``: ``up``; ``down`` (connections are closed); ``hang`` (requests get no answer); ``lose`` (the server gets
-    a request with ``match`` in it and does its work, the answer is lost). ``delay`` seconds pass before each part of a
+    a request with ``match`` in it and does its work, the answer is lost); ``reject`` (a request with ``match`` in it is
+    answered as too large). ``delay`` seconds pass before each part of a
     request; ``passed`` counts them.
     """
 
@@ -106,6 +107,12 @@ class Line:
                         client.sendall(part)
                     elif self.mode != "hang":
                         request = part if b" HTTP/1.1" in part else request + part
+                        if self.mode == "reject" and self.match in request:
+                            client.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                            client.shutdown(socket.SHUT_WR)
+                            while client.recv(1 << 16):
+                                pass
+                            return
                         time.sleep(self.delay)
                         self.passed += 1
                         server.sendall(part)
