@@ -87,7 +87,7 @@ def test_no_type_is_first_where_scores_are_no_numbers(adaptive: bool) -> None:
     layer = make_layer() if adaptive else SoftmaxOutput(V, E).double()
     layer.initialize(0.1)
     hidden = torch.randn(V, E, dtype=torch.float64)
-    hidden[1::2, 0] = torch.nan
+    hidden[1::4, 0], hidden[3::4, 0] = torch.nan, torch.inf
     with torch.no_grad():
         score, rank = layer.score(hidden, torch.arange(V))
     assert score[1::2].isnan().all() and (rank[1::2] == V).all()

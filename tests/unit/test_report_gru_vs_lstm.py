@@ -135,18 +135,21 @@ def test_equal_best_epochs_decide_beyond_a_step(tmp_path: Path, epoch: int, verd
     assert finding.verdict == verdict
 
 
-@pytest.mark.parametrize(("lag", "verdict"), [(40, "undecided"), (20, "contradicted")])
-def test_equal_longest_lags_decide_beyond_a_step(tmp_path: Path, lag: int, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("lag", "other", "verdict"),
+    [(low, 2 * low, "undecided") for low in (5, 10, 20, 40)] + [(20, 80, "contradicted"), (10, 40, "contradicted")],
+)
+def test_equal_longest_lags_decide_beyond_a_step(tmp_path: Path, lag: int, other: int, verdict: str) -> None:
     params = make_params(("lstm", "gru"))
     folder = write_reports(tmp_path, params)
 
     def reach(tree: dict[str, Any]) -> None:
-        for name, longest in (("lstm", lag), ("gru", 80)):
+        for name, longest in (("lstm", lag), ("gru", other)):
             tree["tasks"]["adding"]["variants"][name]["longest_lag"]["by_seed"] = [longest] * 3
 
     edit(folder / "experiments" / "memory.json", reach)
     finding = of_pair(compare_gru_lstm(read_reports(params, folder)), "lstm", "gru")["lag_adding"]
-    assert finding.difference is not None and finding.difference.high == pytest.approx(math.log(lag / 80 * 2))
+    assert finding.difference is not None and finding.difference.high == pytest.approx(math.log(2 * lag / other))
     assert finding.verdict == verdict
 
 

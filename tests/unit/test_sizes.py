@@ -68,6 +68,8 @@ def test_the_nearest_size_is_found_where_none_matches() -> None:
     counts = {size: 4 * size * (4 + size + 1) for size in (26, 27, 28)}
     for wanted, nearest in ((counts[27] + 100, 27), (counts[28] - 100, 28), (1, 1)):
         assert nearest_size(params, wanted) == nearest
+    tied = ModelParams(kind="lstm", embedding_size=40)  # at 40 there is no projection
+    assert nearest_size(tied, 14_561) == 39
 
 
 def test_counted_parameters_are_those_of_the_built_model() -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from statistics import mean, variance  # exact: equal values have variance 0
 from typing import Literal, TypeVar
 
+ROUNDING = 1e-9
+"""Of a limit, as a share of a step."""
 Method = Literal["paired t", "Welch t", "crossed bootstrap", "crossed bootstrap, simultaneous", "MOVER", "none"]
 
 
@@ -110,7 +112,7 @@ def at_least(gap: AnyDifference, half: float) -> AnyDifference:
 
     For counts of steps (epochs, lags of a ladder): where all seeds have the same count, the t-interval has no width,
     but a seed more could be a step off. With ``half`` one step of the scale, counts that are equal over seeds are told
-    apart only where they are more than a step apart.
+    apart only where they are more than a step apart: a limit that is zero but for rounding is zero.
 
     Returns:
         The same where there is no interval.
@@ -120,7 +122,8 @@ def at_least(gap: AnyDifference, half: float) -> AnyDifference:
     """
     if gap.low is None or gap.high is None:
         return gap
-    return replace(gap, low=min(gap.low, gap.mean - half), high=max(gap.high, gap.mean + half))
+    low, high = (0.0 if abs(limit) <= ROUNDING * half else limit for limit in (gap.mean - half, gap.mean + half))
+    return replace(gap, low=min(gap.low, low), high=max(gap.high, high))
 
 
 def _check(values: Sequence[float], confidence: float) -> None:

@@ -118,7 +118,7 @@ def _load(source: str) -> ctypes.CDLL:
         if path.exists():
             try:
                 return ctypes.CDLL(str(path))
-            except OSError:  # cut short by a power cut, or made beside another C library
+            except OSError:  # empty, or made beside another C library
                 path.unlink(missing_ok=True)
         _compile(command, source, path)
         return ctypes.CDLL(str(path))
@@ -141,6 +141,8 @@ def _compile(command: str, source: str, path: Path) -> None:
 
 
 def _publish(library: Path, path: Path) -> None:
+    with library.open("rb+") as file:
+        os.fsync(file.fileno())  # to load one that a power cut left short is to crash
     try:
         os.link(library, path)
     except FileExistsError:

@@ -56,6 +56,6 @@ def nearest_size(params: ModelParams, wanted: int) -> int:
     b = two - one - 3 * a
     c = one - a - b
     high = bisect_left(range(wanted), 0, lo=1, key=lambda size: c + (b + a * (size - embedding)) * (size - embedding))
-    # Where what comes out is of the embedding's size nothing need be projected: the count falls there.
-    sizes = {size: excess(size) for size in (high, high - 1, embedding, embedding // 2) if size >= 1}
+    # Where what comes out is of the embedding's size nothing need be projected: the count falls, maybe at high - 1.
+    sizes = {size: excess(size) for size in (high, high - 1, high - 2, embedding, embedding // 2) if size >= 1}
     return min(sizes, key=lambda size: (abs(sizes[size]), size))

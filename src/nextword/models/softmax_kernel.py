@@ -70,8 +70,8 @@ void score(const low *restrict logits, const real *restrict bias, const int64_t 
     real own = rows[targets[n]];
     log_prob[n] = own - (double)top - log(sum);
     int32_t above = 0;
-    for (long j = 0; j < V; j++) above += !(rows[j] <= own);
-    rank[n] = above;
+    for (long j = 0; j < V; j++) above += rows[j] > own;
+    rank[n] = sum == sum ? above : V;
   }
 }
 """

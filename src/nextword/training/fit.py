@@ -100,7 +100,6 @@ def fit(job: Job) -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
             trainer.fit(module, data, ckpt_path=checkpoints.find(processes), weights_only=True)
     except Diverged as error:
         diverged = error.report
@@ -130,7 +129,8 @@ def fit(job: Job) -> None:
 def _strategy(processes: int) -> DDPStrategy | str:
     """Of three terms or more the order decides the last bits of a sum, and it is that of the buckets of gradients.
 
-    DDP makes these anew after its first step, and so after each resume, unless it looks for unused parameters.
+    DDP makes these anew after its first step, and so after each resume, unless it looks for unused parameters. There
+    are none, and torch's advice to have it look no more is to be passed over.
     """
     return DDPStrategy(find_unused_parameters=processes > 2) if processes > 1 else "auto"
 

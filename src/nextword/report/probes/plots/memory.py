@@ -13,6 +13,7 @@ from nextword.report.probes.experiments import ExplodingFile, ExplodingSetting, 
 from nextword.report.probes.exploding import KINDS
 from nextword.report.probes.memory import TASKS, variant_names
 from nextword.report.probes.plots.norms import PANELS, SMALLEST, visible
+from nextword.report.probes.schema import floats
 from nextword.report.style import figure_legend, log_axis, new_panels, settings
 
 CLIPPING = {False: "no clipping", True: "clipped"}
@@ -108,8 +109,9 @@ def memory_plots(report: MemoryFile) -> Iterator[Plot]:
         sequences = max((v.flow.initial.num_sequences for v in report.tasks[task].variants.values()), default=0)
         yield Plot(
             "cures", f"Cures: gradient against lag ({TASKS.get(task, task)})",
-            f"Median norm of d y_T / d S_k over {sequences} sequences of {seeds} seeds, T the last step; other tasks "
-            f"are in the table. Trained: the network of the longest lag solved. No line below {SMALLEST:g}.",
+            f"Median norm of d y_T / d S_k over {sequences} sequences of {seeds} seeds, T the last step, as a share of "
+            "that at T itself; dotted: half of it. Other tasks are in the table. Trained: the network of the longest "
+            f"lag solved. No line below {SMALLEST:g}.",
             _cures(report, task), "memory",
         )  # fmt: skip
 
@@ -146,10 +148,11 @@ def _cures(report: MemoryFile, task: str) -> Figure:
         figure, panels = new_panels(PANELS)
         for axes, weights in zip(panels, ("initial", "trained"), strict=True):
             for name, variant in variants.items():
-                drawn = visible(getattr(variant.flow, weights).median)
+                median = floats(getattr(variant.flow, weights).median)
+                drawn = visible(norm / median[0] for norm in median)
                 axes.plot(drawn, looks.dash(name), color=looks.colour(name), label=variant.label, linewidth=1.6)
             axes.axhline(0.5, color=INK[0], linewidth=0.8, linestyle=(0, (1, 3)))
-            axes.set_ylabel("norm of d h_T / d S_k")
+            axes.set_ylabel("norm of d y_T / d S_k over that at T")
         log_axis(panels[0])
         panels[-1].set_xlabel("lag T-k in steps")
         panels[-1].set_xlim(left=0)
