@@ -1,4 +1,4 @@
-"""All benchmarks in their default sizes, on a GPU where there is one: ``make bench``."""
+"""All benchmarks in their default sizes: ``make bench``. Engines, training and serving on a GPU where there is one."""
 
 import subprocess
 import sys

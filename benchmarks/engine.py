@@ -77,7 +77,8 @@ def main() -> None:
         reference = nn.LSTM(hidden, hidden).to(device)
 
         def torch_lstm(x=x, gradient=gradient, reference=reference) -> None:
-            with torch.autocast(device, torch.bfloat16, enabled=low):
+            torch.backends.cudnn.allow_tf32 = True  # as torch has it; our own layers set it for themselves
+            with torch.autocast(device, torch.bfloat16, enabled=low):  # on a GPU: in float16
                 output = reference(x)[0]
             output.backward(gradient.to(output.dtype))
 

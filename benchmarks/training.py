@@ -11,6 +11,9 @@ All train one pass of the same random ids from the same sizes by SGD, one after 
 turn to turn; every ratio is the median over the turns of a ratio within one turn. One process: all have our allocator
 settings (:mod:`nextword.allocator`). Lightning's overhead is by the lower quartile of the times from one step to the
 next, on a CPU in time of this process alone, so that other work on the machine counts little.
+
+On a GPU torch's own modules run as they do by default: cuDNN may round float32 to TF32, which ours forbids, and under
+autocast it computes RNNs in float16, whatever type is asked for.
 """
 
 from __future__ import annotations
@@ -139,6 +142,7 @@ def example_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def plain(size: Size, ids: Ids, device: str, example: bool, precision: str) -> float:
     """Tokens a second of one of the two loops of torch's own modules."""
     low = LOW[precision]
+    torch.backends.cudnn.allow_tf32 = True  # as torch has it; our own layers set it for themselves
     model = PlainLSTM(size).to(device)
     step, criterion = (example_step(model), example_loss) if example else (bare_step(model), cross_entropy)
     text = torch.from_numpy(ids[: len(ids) // BATCH * BATCH].astype(np.int64)).to(device)

@@ -32,6 +32,7 @@ Engine = Literal["auto", "fused", "compiled", "scan", "graph", "loop"]
 Resolved = Literal["fused", "compiled", "scan", "graph", "loop"]
 Weights = Mapping[str, Tensor]
 # cuDNN's RNNs would round float32 to TF32, where torch's other products do not: what is called float32 is float32.
+# torch takes this for a ban of tensor cores in bfloat16 too, where _fused allows them.
 torch.backends.cudnn.allow_tf32 = False
 
 Run = Callable[[Cell, Tensor, CellState, Weights], tuple[Tensor, CellState]]
@@ -130,6 +131,7 @@ def _fused(cell: Cell, x_TBI: Tensor, state: CellState, weights: Weights) -> tup
     if not x_TBI.is_cuda:
         return _torch_rnn(cell, x_TBI, state, tensors)
     low = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else state[0].dtype
+    torch.backends.cudnn.allow_tf32 = low == torch.bfloat16  # till the backward pass, which asks for it again
     with torch.autocast("cuda", enabled=False):  # which would run cuDNN's RNNs in float16, whatever its own type
         return _rnn_in(low, cell, x_TBI, state, tensors)
 

@@ -147,12 +147,11 @@ class Training:
     def measure(self, seconds: float) -> float:
         """Tokens a second over whole steps for at least so long."""
         _wait(self.device)
-        started, tokens, passed = time.perf_counter(), 0, 0.0
-        while passed < seconds or not tokens:
-            tokens += self.step()
-            _wait(self.device)
-            passed = time.perf_counter() - started
-        return tokens / passed
+        started, tokens = time.perf_counter(), 0
+        while not tokens or time.perf_counter() - started < seconds:
+            tokens += self.step()  # a GPU is a step behind at most
+        _wait(self.device)
+        return tokens / (time.perf_counter() - started)
 
     def step(self) -> int:
         """One update; tokens trained on."""

@@ -5,7 +5,8 @@ The steps of a small model are launches more than arithmetic; a replay is one la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +20,17 @@ from nextword.models.derived.window import Window, run_window, window_arguments
 MOST_GRAPHS = 2
 """Of a cell: of a training the whole window and the short one at the end of the text; others are not recorded."""
 _GRAPHS: WeakKeyDictionary[Cell, dict[Hashable, Callable[..., Any]]] = WeakKeyDictionary()
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Of gradients whose nodes were made on the stream of torch's warm-up: it waits for that stream."""
+    warn = torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch
+    warn(False)
+    try:
+        yield
+    finally:
+        warn(True)
 
 
 class _OwnGradient(torch.autograd.Function):
@@ -62,7 +74,7 @@ def replay_window(
         # Copies, into which each replay copies what it is given.
         inputs = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors)
         # Recorded is what the current device does. No graph may use autocast's cache of casts; windows need neither.
-        with torch.cuda.device(x_TBI.device), torch.autocast("cuda", enabled=False):
+        with torch.cuda.device(x_TBI.device), torch.autocast("cuda", enabled=False), _without_warning():
             graphs[kind] = torch.cuda.make_graphed_callables(partial(Window.apply, *settings), inputs)
     output, *last = graphs[kind](*map(_own, tensors))
     return output, type(state)(*[field.clone() for field in last])
