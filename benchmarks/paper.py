@@ -35,10 +35,11 @@ CORPORA = {"data/ptb/ptb.train.txt": (10_000, 929_589), "wikitext-2-v1": (33_278
 """Types, and tokens of train with ``<eos>``, by what a profile names: a file, or a configuration on the hub."""
 SUSTAINED = {"CPU": 0.39, "GPU": 10.0}
 """Tera-operations a second of a whole training, for estimates. CPU: measured, two cores with native bfloat16, 24,473
-tokens/s of ptb-pytorch-example (RECORD.md); float32 makes less than half of it. GPU: assumed, 3% of what an A100 has in
-bfloat16 (312); so little since the windows are narrow (batch 20) and their steps follow one another. Small models are
-below it, large batches above.
+tokens/s of ptb-pytorch-example (RECORD.md). GPU: assumed, 3% of what an A100 has in bfloat16 (312); so little since the
+windows are narrow (batch 20) and their steps follow one another. Small models are below it, large batches above.
 """
+FLOAT32 = {"CPU": 0.094}
+"""The same where a profile asks for float32: 6,100 tokens/s of ptb-zaremba-small."""
 
 
 def profiles() -> dict[str, Params]:
@@ -58,6 +59,7 @@ def recipes(known: dict[str, Params]) -> Iterator[dict[str, Any]]:
             yield {
                 "profile": name, "model": model, "source": published.source, "test": published.test,
                 "parameters": built.num_parameters()["total"], "epochs": epochs,
+                "precision": params.train.precision,
                 "operations": (1 + BACKWARD) * built.operations_per_token()["total"] * tokens * epochs,
             }  # fmt: skip
 
@@ -68,7 +70,7 @@ def list_recipes(rows: Iterable[dict[str, Any]], sustained: dict[str, float]) ->
     lines = [" | ".join(["| profile", "model", "test, published", "parameters", "epochs", "TFLOP", *columns, "from |"])]
     lines.append("|" + "---|" * (7 + len(columns)))
     for row in rows:
-        times = [duration(row["operations"] / (rate * 1e12)) for rate in sustained.values()]
+        times = estimates(row, sustained)
         cells = [
             f"`{row['profile']}`",
             row["model"],
@@ -79,6 +81,12 @@ def list_recipes(rows: Iterable[dict[str, Any]], sustained: dict[str, float]) ->
         cells += [f"{row['operations'] / 1e12:,.0f}", *times, row["source"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def estimates(row: dict[str, Any], sustained: dict[str, float]) -> list[str]:
+    """The time of a recipe at each of the rates, on a CPU at that of its precision."""
+    lower = FLOAT32 if row["precision"] == "float32" else {}
+    return [duration(row["operations"] / (1e12 * lower.get(name, rate))) for name, rate in sustained.items()]
 
 
 def duration(seconds: float) -> str:
@@ -197,7 +205,8 @@ def main() -> None:
         rates = SUSTAINED | ({"yours": arguments.teraflops} if arguments.teraflops else {})
         print(list_recipes(recipes(known), rates))
         print(
-            "TFLOP: forward and backward, all epochs. Times are estimates: CPU by a measured rate, GPU by an assumed."
+            "TFLOP: forward and backward, all epochs. Times are estimates: CPU by a measured rate (where a profile "
+            f"says float32, {FLOAT32['CPU']:g} TFLOP/s), GPU by an assumed."
         )
         sys.exit(f"error: no profile {arguments.profile!r}" if arguments.profile else 0)
     params = known[arguments.profile]

@@ -166,6 +166,10 @@ def test_command_line_says_what_is_wrong(
     assert code == 1 and message.startswith("error: ") and "holds no trained model" in message
     code, message = run("probe", str(save(tmp_path / "model", ids, kind="rnn")), "--ids", str(tmp_path))
     assert code == 1 and message.startswith("error: ") and "dvc repro encode" in message
+    (tmp_path / "ngram").mkdir()
+    (tmp_path / "ngram" / "model.json").write_text('{"name": "ngram", "tokenizer_sha256": "0"}')
+    code, message = run("probe", str(tmp_path / "ngram"), "--ids", str(ids))
+    assert code == 1 and "holds no neural model; give a folder like models/lstm/seed-0" in message
     for wrong in ([], ["prob"], ["probe"], ["probe", str(tmp_path), "--split", "dev"]):
         code, message = run(*wrong)
         assert code == 2 and "usage: nextword" in message

@@ -113,11 +113,16 @@ def test_ablations_have_the_verdicts_of_their_table(reports: Reports, findings: 
     assert len(of_table) == len(ABLATIONS) - 1
 
 
-def test_depth_is_read_both_ways_from_one_difference(findings: list[Finding]) -> None:
+def test_depth_is_judged_by_what_fits_train_best(findings: list[Finding], tmp_path: Path) -> None:
     by_key = {finding.key: finding for finding in findings}
-    assert by_key["depth_power"].verdict == "contradicted"  # the deep one fits train less well
-    assert by_key["depth_harder"].verdict == "supported"
+    assert by_key["depth_power"].verdict == "supported" and by_key["depth_power"].a.name == "rnn_residual"
+    assert by_key["depth_harder"].verdict == "supported" and by_key["depth_harder"].a.name == "rnn_deep"
     assert by_key["variant_rnn_residual"].verdict == "supported"
+    params = make_params({"rnn_flat": {}, "rnn_deep": {"num_layers": 3}})
+    folder = write_reports(tmp_path, params, perplexity={"rnn_deep": 92.0, "rnn_flat": 80.0})
+    alone = {finding.key: finding for finding in textbook_findings(read_reports(params, folder))}
+    assert alone["depth_power"].a.name == "rnn_deep" and alone["depth_harder"].verdict == "supported"
+    assert alone["depth_power"].verdict == "undecided" and "badly trained" in alone["depth_power"].note
 
 
 def test_a_model_worse_than_chance_is_worse_than_any_other(tmp_path: Path) -> None:

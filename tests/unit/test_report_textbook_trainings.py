@@ -48,6 +48,19 @@ def test_the_window_needs_two_seeds(tmp_path: Path, seeds: tuple[int, ...], verd
         assert finding.difference.high == pytest.approx(-0.08 + math.sqrt(0.04**2 + 2 * 0.03**2))
 
 
+def test_what_is_worse_than_single_words_was_trained_too_little(tmp_path: Path) -> None:
+    params = make_params(("nnlm",), window=WindowParams(seeds=(0, 1)))
+    folder = write_reports(tmp_path, params)
+
+    def raise_it(tree: dict[str, Any]) -> None:
+        tree["models"][-1]["perplexity"] |= {"mean": 5_000.0, "low": 4_900.0, "high": 5_100.0}
+
+    edit(folder / "experiments" / "window.json", raise_it)
+    by_key = findings_of(params, folder)
+    assert by_key["window_never"].verdict == "undecided" and "trained too little: rnn" in by_key["window_never"].note
+    assert by_key["window_small"].verdict == "supported"
+
+
 def test_clipping_is_read_from_the_runs(findings: list[Finding]) -> None:
     clipping = next(finding for finding in findings if finding.key == "clipping_rnn")
     assert clipping.a.value is not None and clipping.b.value is not None

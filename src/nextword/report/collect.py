@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,12 @@ class Neural:
         """A field of :class:`TrainRun` by finished seed; seeds without it are left out."""
         values = {seed: getattr(self.runs[seed], field) for seed in self.finished}
         return {seed: float(value) for seed, value in values.items() if value is not None}
+
+    def speed(self, field: str) -> dict[int, float]:
+        """The same of the seeds that ran with as many threads as most did (as few, of equals): their times compare."""
+        threads = Counter(str(self.runs[seed].threads) for seed in self.finished)
+        most = min(threads, key=lambda number: (-threads[number], len(number), number), default="")
+        return {seed: value for seed, value in self.training(field).items() if str(self.runs[seed].threads) == most}
 
     def metrics(self, split: str, protocol: Protocol) -> dict[int, Metrics]:
         """Scores by finished seed; empty where there are none."""

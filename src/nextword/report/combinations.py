@@ -289,7 +289,7 @@ def combinations_plot(reports: Reports) -> Iterator[Plot]:
         axes.set_yticks(range(len(models)), models)
         axes.set_ylim(-0.6, len(models) - 0.4)
         axes.set_xlabel("test perplexity, stateful")
-        legend(axes, columns=3)
+        legend(axes, columns=2)
     yield Plot(
         "combinations", "Models combined",
         "Test perplexity of each model alone and combined, filled where the n-gram model is mixed in. Weights are "

@@ -175,7 +175,7 @@ def compare(
 
 def _headline(reports: Reports, rows: list[Row]) -> list[str]:
     """Who leads, and where the n-grams stand, under either protocol."""
-    sentences = []
+    sentences = [_reading(reports)]
     for protocol in PROTOCOLS:
         scored = [
             (estimate.mean, row)
@@ -195,6 +195,17 @@ def _headline(reports: Reports, rows: list[Row]) -> list[str]:
             + (f"{_these(better)}." if better else "no neural model is below it.")
         )
     return sentences
+
+
+def _reading(reports: Reports) -> str:
+    rule, documents = reports.params.compare, reports.nats.corpus["test"].num_documents
+    level = f"{100 * rule.confidence:g}%"
+    matched = f" {rule.lstm_matched} is the LSTM with the GRU's number of parameters." if rule.lstm_matched else ""
+    return (
+        "Perplexity: lower is better. Stateful: the state is carried through a document; reset: each line alone. [low, "
+        f"high] of a model: {level} t-interval over its seeds; of a ratio of perplexities: {level} over seeds and the "
+        f"{documents} document(s) of test.{matched}"
+    )
 
 
 def _these(names: list[str]) -> str:

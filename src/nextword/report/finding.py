@@ -8,21 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from statistics import median
 from typing import Any, Literal, get_args
 
 from nextword.evaluation.statistics import Difference, Estimate, at_least, difference, mean_interval
 from nextword.report.leaderboard import exp_estimate
-from nextword.report.tables import (
-    DASH,
-    TIMES,
-    Cell,
-    Table,
-    count,
-    flat_estimate,
-    interval,
-    number,
-    ratio_parts,
-)
+from nextword.report.tables import DASH, TIMES, Cell, Table, count, flat_estimate, interval, number, ratio_parts
 
 Verdict = Literal["supported", "contradicted", "undecided", "not tested"]
 Reading = Literal["higher", "lower", "equal", "not higher", "not lower", "much higher", "slightly higher"]
@@ -156,16 +147,23 @@ def over_seeds(
         confidence: of the intervals.
     """
     assert scale != "exact"
-    one, other = (Side(name, side_estimate(list(values.values()), scale, confidence)) for name, values in (a, b))
     beyond = math.inf in (*a[1].values(), *b[1].values())
+    middles = [[median(values.values())] if beyond and values else list(values.values()) for _, values in (a, b)]
+    one, other = (Side(side[0], side_estimate(of, scale, confidence)) for side, of in zip((a, b), middles, strict=True))
     gap = at_least(difference(a[1], b[1], confidence, pair=True), step) if a[1] and b[1] and not beyond else None
     words = "one seed a side" if gap is not None and gap.method == "none" else ""
     if gap is not None and gap.seeds and a[1].keys() != b[1].keys():
         words = f"difference over the seeds of both: {', '.join(map(str, gap.seeds))}"
     return Finding(
         key, claim, measured, one, other, reading, scale, gap, judge(reading, gap, margin), margin,
-        note="a seed lies beyond what was measured" if beyond else words, basis="nothing" if beyond else "interval",
+        note=_beyond(a[1], b[1]) if beyond else words, basis="nothing" if beyond else "interval",
     )  # fmt: skip
+
+
+def _beyond(*sides: Mapping[int, float]) -> str:
+    """How many seeds lie beyond what was measured, in words."""
+    counts = [f"{list(side.values()).count(math.inf)} of {len(side)}" for side in sides]
+    return f"seeds beyond what was measured: {' and '.join(counts)}; the figures are medians"
 
 
 def side_estimate(values: Sequence[float], scale: Scale, confidence: float) -> Estimate | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -54,7 +55,7 @@ def forest_plot(reports: Reports, comparison: Comparison) -> Iterator[Plot]:
     level = f"{100 * reports.params.compare.confidence:g}%"
     caption = (
         f"LSTM / GRU with the {level} interval, a mark for each pair. The line is equality; where the interval crosses "
-        "it, neither is shown to be higher."
+        "it, neither is shown to be higher. Higher is worse for perplexities, seconds and memory, better for the rest."
     )
     groups: dict[str, list[tuple[Pair, Finding]]] = {"perplexity": [], "memory": [], "speed": []}
     for pair, finding in found:
@@ -77,6 +78,7 @@ def forest_plot(reports: Reports, comparison: Comparison) -> Iterator[Plot]:
 
 def _draw(found: Sequence[tuple[Pair, Finding]], pairs: Sequence[Pair]) -> Figure:
     labels = list(dict.fromkeys(finding.key for _, finding in found))
+    texts = _texts({finding.key: finding.measured for _, finding in found})
     names = [f"{pair.lstm.name} / {pair.gru.name}" for pair in pairs]
     looks = Looks(tuple(names))
     shown = sum(any(own is pair for own, _ in found) for pair in pairs)
@@ -101,7 +103,7 @@ def _draw(found: Sequence[tuple[Pair, Finding]], pairs: Sequence[Pair]) -> Figur
                 means, places, xerr=errors, fmt=looks.marker(name), color=looks.colour(name), label=name, capsize=2,
                 linewidth=1.2,
             )  # fmt: skip
-    axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels])
+    axes.set_yticks(range(len(labels)), [texts[label] for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set_xscale("log")
@@ -112,6 +114,13 @@ def _draw(found: Sequence[tuple[Pair, Finding]], pairs: Sequence[Pair]) -> Figur
     axes.set_xlabel("LSTM / GRU")
     figure_legend(figure, axes)
     return figure
+
+
+def _texts(measured: Mapping[str, str]) -> dict[str, str]:
+    """What was measured, by key, up to its first comma; up to the second where that says the same of two."""
+    parts = {key: text.split(", ") for key, text in measured.items()}
+    starts = Counter(first for first, *_ in parts.values())
+    return {key: ", ".join(words[: 1 + (starts[words[0]] > 1)]) for key, words in parts.items()}
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -78,11 +78,16 @@ def comparison_sources(comparison: Comparison) -> tuple[str, ...]:
 
 
 def conclude(findings: Sequence[Finding]) -> Verdict | str:
-    """One verdict of several: supported or contradicted where some are and none the other; both: mixed."""
+    """One verdict of several: that of at least half of those tested, where none is the other; both: mixed."""
     counts = verdict_counts(findings)
-    if counts["supported"] and counts["contradicted"]:
+    supported, contradicted = counts["supported"], counts["contradicted"]
+    if supported and contradicted:
         return "mixed"
-    return "supported" if counts["supported"] else "contradicted" if counts["contradicted"] else "undecided"
+    if findings and counts["not tested"] == len(findings):
+        return "not tested"
+    if 2 * (supported + contradicted) < supported + contradicted + counts["undecided"]:
+        return "undecided"
+    return "supported" if supported else "contradicted" if contradicted else "undecided"
 
 
 def _summary(pairs: Sequence[Pair], findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -143,8 +148,12 @@ def _rule(reports: Reports) -> list[str]:
         "speed; Welch's t where there are fewer than two; such an interval says nothing of other text. That of a "
         "count of steps (best epoch, longest lag) reaches a step to either side at the least. Nothing is corrected for "
         "the number of rows.",
-        "Speeds decide a claim only where both sides ran alike: another engine compares programs, not cells. "
+        "Speeds decide a claim only where both sides ran alike: another engine compares programs, not cells. Where the "
+        "last seeds had more threads than the others, a mean over seeds mixes both; the ratio is seed by seed. "
         "Capacity, throughput and memory tasks are of networks of their own (see their tables), named by kind.",
+        "A clause of the notes' conclusion (in the summary) is supported or contradicted where at least half of its "
+        "measurements that were tested are, and none the other way; mixed where some are either way. Its measurements "
+        "are not independent of each other.",
     ]
 
 

@@ -121,7 +121,7 @@ def neural_row(model: Neural, group: str, confidence: float) -> Row:
     """The row of a neural model: means over its finished seeds."""
     scores = {protocol: model.metrics("test", protocol) for protocol in PROTOCOLS}
     protocol: Protocol = "stateful" if scores["stateful"] or not scores["reset"] else "reset"
-    seconds = [math.log(value) for value in model.training("seconds").values() if value > 0]
+    seconds = [math.log(value) for value in model.speed("seconds").values() if value > 0]
     return Row(
         name=model.name,
         family="neural",
@@ -268,7 +268,8 @@ def _notes(reports: Reports, rows: list[Row]) -> tuple[str, ...]:
         "n-gram models never look across a line, so theirs is reset; to compare like with like, read the reset column. "
         "Columns right of the two, up to top-5, are under the protocol by which the row is sorted.",
         f"[low, high] is the {level} t-interval over seeds; no brackets: one seed, or nothing random. Perplexities and "
-        "seconds are averaged as logarithms (geometric mean). Bold: best of the column.",
+        "seconds are averaged as logarithms (geometric mean), seconds over the seeds with as many threads as most. "
+        "Bold: best of the column.",
     ]
     if any(row.family == "n-gram" for row in rows):
         notes.append(

@@ -53,6 +53,8 @@ class Material:
 
 
 Draw = Callable[[Material], Figure | None]
+MOST = 3.0
+"""Perplexities of more than so many times the least one leave the others no room: their axis ends there."""
 
 
 def draw_plots(reports: Reports, rows: list[Row]) -> Iterator[Plot]:
@@ -84,6 +86,7 @@ def _leaderboard(material: Material) -> Figure | None:
     if not rows:
         return None
     figure, axes = new_figure(height=1.5 + (0.36 if len(rows) <= 10 else 0.28) * len(rows))
+    limit = MOST * min(row.rank_perplexity for row in rows)
     clear = {"facecolor": PAPER[0], "edgecolor": "none", "pad": 1.0}
     for place, row in enumerate(rows):
         estimate = row.figure("perplexity")
@@ -99,9 +102,11 @@ def _leaderboard(material: Material) -> Figure | None:
             label = "neural model, reset" if place == len(rows) - 1 else ""
             axes.plot(reset.mean, place, "D", markerfacecolor=PAPER[0], markeredgecolor=INK[0], label=label)
             right = max(right, reset.mean)
+        beyond = estimate.mean > limit
         axes.annotate(
-            number(estimate.mean, 3), (right, place), (7, 0), textcoords="offset points", va="center", bbox=clear
-        )
+            number(estimate.mean, 3) + " \u2192" * beyond, (min(right, limit), place), (-48 if beyond else 7, 0),
+            textcoords="offset points", va="center", bbox=clear,
+        )  # fmt: skip
     for group in material.looks.names if material.by_group else ():
         axes.barh(0, 0, color=material.looks.colour(group), alpha=0.85, label=f"group {group}")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
@@ -109,7 +114,7 @@ def _leaderboard(material: Material) -> Figure | None:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("test perplexity")
     axes.margins(x=0.12)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, min(axes.get_xlim()[1], 1.12 * limit))
     axes.set_ylim(-0.6, len(rows) - 0.4)
     legend(axes, columns=1 if material.by_group else 0)
     return figure
@@ -136,6 +141,7 @@ def _learning_curve(against: str) -> Draw:
                         axes.plot(xs[-1], ys[-1], "x", color=colour, markersize=9, markeredgewidth=2)
         axes.set_xlabel(title)
         axes.set_ylabel("valid perplexity")
+        axes.set_ylim(top=min(axes.get_ylim()[1], float(material.reports.ids["vocab_size"])))
         log_axis(axes)
         axes.set_xlim(left=0)
         legend(axes)
@@ -206,6 +212,7 @@ def _parameters(material: Material) -> Figure | None:
     axes.set_xlabel(f"parameters{unit}")
     axes.set_ylabel("test perplexity")
     axes.margins(x=0.15, y=0.12)
+    axes.set_ylim(top=min(axes.get_ylim()[1], MOST * min(row.rank_perplexity for row in rows)))
     legend(axes)
     return figure
 
@@ -227,12 +234,15 @@ _SCORES = ("train@", "evaluate@", "ngram")
 _PLOTS: tuple[tuple[str, str, str, str, Draw, bool, tuple[str, ...]], ...] = (
     ("models", "leaderboard", "Test perplexity",
      "Bars: mean over seeds with the t-interval, under the protocol that ranks the model. Dashed: the best n-gram "
-     "model, chosen on valid, each line scored alone (reset).", _leaderboard, False, _SCORES),
+     "model, chosen on valid, each line scored alone (reset). The axis ends at three times the least; an arrow leads "
+     "beyond.", _leaderboard, False, _SCORES),
     ("models", "parameters", "Perplexity against parameters",
      "All trained parameters, embeddings included; mean over seeds with the t-interval. Where colours are groups, "
-     "those models are named than which none of at most their size (and 2%) is better.", _parameters, False, _SCORES),
+     "those models are named than which none of at most their size (and 2%) is better. Models of more than three times "
+     "the least perplexity are left out.", _parameters, False, _SCORES),
     ("training", "learning_tokens", "Learning curves by tokens",
-     "One line a seed; a cross marks where a seed diverged.", _learning_curve("tokens"), True, ("train@",)),
+     "One line a seed; a cross marks where a seed diverged. The axis ends at a uniform guess.",
+     _learning_curve("tokens"), True, ("train@",)),
     ("training", "learning_seconds", "Learning curves by time",
      "The same over the seconds spent in training.", _learning_curve("seconds"), True, ("train@",)),
     ("ngrams", "ngram_orders", "n-gram perplexity by order",
@@ -243,7 +253,7 @@ _PLOTS: tuple[tuple[str, str, str, str, Draw, bool, tuple[str, ...]], ...] = (
      _sparsity, False, ("ngram",)),
     ("training", "frequency", "Perplexity by word frequency",
      "Targets of test in groups by how often they occur in train, each line scored alone (reset); below 1 the model is "
-     "better than the best n-gram model.", _by_frequency, True, ("evaluate@", "ngram")),
+     "better than the best n-gram model. Mean over seeds.", _by_frequency, True, ("evaluate@", "ngram")),
 )  # fmt: skip
 """Chapter, name, title, caption, how it is drawn, whether a figure a group, and the stages (of a model: ``train@``)."""
 

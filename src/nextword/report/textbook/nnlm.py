@@ -68,7 +68,11 @@ def _analogies(evidence: Evidence) -> Finding:
     probe = evidence.probe(name)
     found = None if probe is None else probe.embeddings.analogies
     if name is None or found is None or found.total.add is None:
-        return not_tested("analogies", ANALOGIES, "it needs questions: give a file as probe.embeddings.analogies")
+        return not_tested(
+            "analogies",
+            ANALOGIES,
+            "it needs questions whose words are in the vocabulary: give a file as probe.embeddings.analogies",
+        )
     value = Estimate(found.total.add.accuracy, found.total.add.low, found.total.add.high, found.total.covered)
     chance = constant(1.0 / found.candidates)
     return measured(
@@ -168,4 +172,11 @@ def _change(
         key, claim, "valid perplexity, stateful", Side(a.name, estimate(a.perplexity)),
         Side(b.name, estimate(b.perplexity)), "lower", gap, ("window",), condition=where, note=note,
     )  # fmt: skip
-    return replace(found, form=number)
+    found = replace(found, form=number)
+    single = evidence.smoothed(1)
+    words = None if single is None else evidence.reports.ngrams[single].splits["valid"]["reset"].perplexity
+    worse = [side.name for side in (found.a, found.b) if words and side.value and side.value.mean > words]
+    if not worse:
+        return found
+    why = f"trained too little: {' and '.join(worse)} worse than counts of single words ({number(words)})"
+    return replace(found, verdict="undecided", basis="nothing", note=f"{found.note}; {why}")
