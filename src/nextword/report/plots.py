@@ -126,7 +126,7 @@ def _learning_curve(against: str) -> Draw:
         ends = [getattr(row, against) for m in material.models.values() for r in m.runs.values() for row in r.history]
         scale, unit = _unit(max(ends, default=0)) if against == "tokens" else (1.0, "")
         title = f"tokens seen{unit}" if against == "tokens" else "training seconds"
-        drawn = False
+        shown: list[float] = []
         for name, model in material.models.items():
             colour, label = material.looks.colour(name), name
             for run in model.runs.values():
@@ -136,16 +136,18 @@ def _learning_curve(against: str) -> Draw:
                     xs, ys = zip(*points, strict=True)
                     style = material.looks.dash(name)
                     axes.plot(xs, ys, style, color=colour, alpha=0.8, linewidth=1.3, marker=".", label=label)
-                    drawn, label = True, f"_{name}"
+                    shown, label = [*shown, *ys], f"_{name}"
                     if run.status == "diverged":
                         axes.plot(xs[-1], ys[-1], "x", color=colour, markersize=9, markeredgewidth=2)
         axes.set_xlabel(title)
         axes.set_ylabel("valid perplexity")
-        axes.set_ylim(top=min(axes.get_ylim()[1], float(material.reports.ids["vocab_size"])))
+        if shown:
+            guess = max(min(shown), material.reports.ids["vocab_size"])
+            axes.set_ylim(0.95 * min(shown), 1.05 * min(max(shown), guess))
         log_axis(axes)
         axes.set_xlim(left=0)
         legend(axes)
-        return figure if drawn else None
+        return figure if shown else None
 
     return draw
 
@@ -212,7 +214,9 @@ def _parameters(material: Material) -> Figure | None:
     axes.set_xlabel(f"parameters{unit}")
     axes.set_ylabel("test perplexity")
     axes.margins(x=0.15, y=0.12)
-    axes.set_ylim(top=min(axes.get_ylim()[1], MOST * min(row.rank_perplexity for row in rows)))
+    least = min(row.rank_perplexity for row in rows)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.8 * least), min(high, MOST * least))
     legend(axes)
     return figure
 

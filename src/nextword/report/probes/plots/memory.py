@@ -152,7 +152,7 @@ def _cures(report: MemoryFile, task: str) -> Figure:
                 drawn = visible(norm / median[0] for norm in median)
                 axes.plot(drawn, looks.dash(name), color=looks.colour(name), label=variant.label, linewidth=1.6)
             axes.axhline(0.5, color=INK[0], linewidth=0.8, linestyle=(0, (1, 3)))
-            axes.set_ylabel("norm of d y_T / d S_k over that at T")
+            axes.set_ylabel("norm, share of that at T")
         log_axis(panels[0])
         panels[-1].set_xlabel("lag T-k in steps")
         panels[-1].set_xlim(left=0)
