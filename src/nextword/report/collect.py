@@ -92,9 +92,9 @@ class Neural:
 
     def speed(self, field: str) -> dict[int, float]:
         """The same of the seeds that ran with as many threads as most did (as few, of equals): their times compare."""
-        threads = Counter(str(self.runs[seed].threads) for seed in self.finished)
-        most = min(threads, key=lambda number: (-threads[number], len(number), number), default="")
-        return {seed: value for seed, value in self.training(field).items() if str(self.runs[seed].threads) == most}
+        threads = Counter(self.runs[seed].threads for seed in self.finished)
+        most = min(threads, key=lambda number: (-threads[number], number or 0), default=None)
+        return {seed: value for seed, value in self.training(field).items() if self.runs[seed].threads == most}
 
     def metrics(self, split: str, protocol: Protocol) -> dict[int, Metrics]:
         """Scores by finished seed; empty where there are none."""

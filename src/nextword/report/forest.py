@@ -77,8 +77,8 @@ def forest_plot(reports: Reports, comparison: Comparison) -> Iterator[Plot]:
 
 
 def _draw(found: Sequence[tuple[Pair, Finding]], pairs: Sequence[Pair]) -> Figure:
-    labels = list(dict.fromkeys(finding.key for _, finding in found))
     texts = _texts({finding.key: finding.measured for _, finding in found})
+    labels = list(texts)
     names = [f"{pair.lstm.name} / {pair.gru.name}" for pair in pairs]
     looks = Looks(tuple(names))
     shown = sum(any(own is pair for own, _ in found) for pair in pairs)
@@ -103,7 +103,7 @@ def _draw(found: Sequence[tuple[Pair, Finding]], pairs: Sequence[Pair]) -> Figur
                 means, places, xerr=errors, fmt=looks.marker(name), color=looks.colour(name), label=name, capsize=2,
                 linewidth=1.2,
             )  # fmt: skip
-    axes.set_yticks(range(len(labels)), [texts[label] for label in labels])
+    axes.set_yticks(range(len(labels)), list(texts.values()))
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set_xscale("log")

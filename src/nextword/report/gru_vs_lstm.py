@@ -85,7 +85,7 @@ def conclude(findings: Sequence[Finding]) -> Verdict | str:
         return "mixed"
     if findings and counts["not tested"] == len(findings):
         return "not tested"
-    if 2 * (supported + contradicted) < supported + contradicted + counts["undecided"]:
+    if supported + contradicted < counts["undecided"]:
         return "undecided"
     return "supported" if supported else "contradicted" if contradicted else "undecided"
 

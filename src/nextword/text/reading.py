@@ -70,6 +70,8 @@ def with_line_feeds(text: str) -> str:
 
 def cut_line(line: str, dropped: Dropped) -> list[str]:
     """The line without the white space around it, in pieces of at most ``MAX_LINE_CHARACTERS``."""
+    if len(line) <= MAX_LINE_CHARACTERS:
+        return [line.strip()]
     *pieces, rest = _cut(line, dropped)
     return [*pieces, rest.strip()]
 

@@ -47,12 +47,12 @@ def load_description(folder: Path) -> ModelDescription:
     """
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if "params" not in content:
-            raise ValueError(f"{folder} holds no neural model; give a folder like models/lstm/seed-0")
     except FileNotFoundError:
         raise ValueError(
             f"{folder} holds no trained model (no {DESCRIPTION}); give a folder like models/lstm/seed-0"
         ) from None
+    if "params" not in content:
+        raise ValueError(f"{folder} holds no neural model; give a folder like models/lstm/seed-0")
     params = ModelParams.model_validate_json(json.dumps(content.pop("params")))
     return ModelDescription(params=params, **content)
 
